@@ -5,7 +5,7 @@ import pytest
 
 from bitleak.answers.answer_correspondence import (
     copy_doubts,
-    membership_doubts,
+    correspondence_doubts,
     pairing_doubts,
     population_pairing_doubts,
     stranger_doubts,
@@ -37,10 +37,10 @@ def paired(full, quantized, rows=None):
 def test_rows_in_their_places_raise_no_doubt(seed, effect):
     member, full, quantized = world(seed, effect)
     _, outside, rough = world(seed + 100, 0.0, records=60)
-    assert membership_doubts(full, member, NAMES) == []
+    assert correspondence_doubts(full, member, NAMES) == []
     few = np.random.default_rng(seed).random(member.shape) < 0.2
     assert (
-        membership_doubts(full + effect * (few.astype(float) - member)[:, :, None], few, NAMES)
+        correspondence_doubts(full + effect * (few.astype(float) - member)[:, :, None], few, NAMES)
         == []
     )
     assert stranger_doubts(full, NAMES) == []
@@ -56,7 +56,7 @@ def test_rows_in_their_places_raise_no_doubt(seed, effect):
 def test_members_of_other_rows_are_told_with_the_row_that_fits():
     member, full, _ = world(effect=2.0)
     order = np.array([0, 1, 2, 3, 6, 5, 4, 7, 8, 9, 10, 11])
-    (text,) = membership_doubts(full[order], member, NAMES)
+    (text,) = correspondence_doubts(full[order], member, NAMES)
     assert text.startswith("2 models of 12 answer as if trained on the members of another row")
     assert "first: model 4 on those of 6" in text
 
@@ -64,7 +64,7 @@ def test_members_of_other_rows_are_told_with_the_row_that_fits():
 def test_inverted_rows_are_told_by_their_models():
     member, full, _ = world()
     member[[1, 4, 9]] ^= True
-    (text,) = membership_doubts(full, member, NAMES)
+    (text,) = correspondence_doubts(full, member, NAMES)
     assert text.startswith(
         "Members have lower confidences than non-members in 3 models of 12 (1, 4 and 9)"
     )

@@ -144,7 +144,7 @@ def judged(value, low, *, attack="lira-online-fixed"):
     ("value", "low", "status", "words"),
     [
         (0.91, 0.88, "found", "a target that memorises by as much would have shown"),
-        (0.60, 0.56, "partly found", "less than half of what there is"),
+        (0.60, 0.56, "partly found", "less than half of the leak"),
         (0.51, 0.48, "not found", "no evidence of privacy"),
     ],
 )

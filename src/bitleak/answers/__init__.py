@@ -69,10 +69,12 @@ def write_attack(
         DataError: An answer is not finite or otherwise impossible, or a target's answers cannot be attacked.
         StoreError: `out` cannot be written to, or the disk is too small.
     """
+    # Rows and curves of every attack, then those of the strongest pairs, which players choose.
     outcome = run_attacks(prepared, scratch, on_step)
     rows, curves = rows_and_curves(prepared, outcome, lambda done: on_step(done, "measuring"))
     strongest, more_curves = strongest_rows(prepared, outcome.scores, outcome.rates, headline(rows))
     rows, curves = rows + strongest, curves + more_curves
+    # The summary needs the rows, the exposure of records needs the summary's headline.
     summary = summarize(prepared, rows)
     records = record_results(prepared, outcome, summary)
     summary = replace(
@@ -81,6 +83,7 @@ def write_attack(
         notes=(*summary.notes, outcome.scale, *not_computed(outcome)),
         warnings=(*summary.warnings, *prepared.doubts, *outcome.doubts),
     )
+    # All rows are corrected together, so verdicts come last.
     key = headline_key(tabulate(rows), summary)
     rows = adjust_verdicts(rows, planned=lambda row: in_headline(row, key, summary.headline_fpr))
     write_all(

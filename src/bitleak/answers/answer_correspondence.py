@@ -53,7 +53,7 @@ def sampled_ranks(confidence: Confidences) -> Float64[np.ndarray, "models _shown
     return _ranks(confidence[:, _spread(confidence.shape[1], _RECORDS)])
 
 
-def membership_doubts(
+def correspondence_doubts(
     confidence: Confidences,
     member: Bool[np.ndarray, "models records"],
     names: Sequence[str],

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float64
 
 from bitleak.answers.answer_correspondence import (
     copy_doubts,
-    membership_doubts,
+    correspondence_doubts,
     sampled_ranks,
     stranger_doubts,
 )
@@ -83,7 +83,7 @@ def doubts_of_signals(
     return (
         *label_doubts(answers, signals, design),
         *prediction_doubts(signals, answers, design),
-        *(sign or membership_doubts(confidence, member, signals.names, ranks)),
+        *(sign or correspondence_doubts(confidence, member, signals.names, ranks)),
         *stranger_doubts(confidence, signals.names, known_labels(answers, signals, design), ranks),
         *copy_doubts(
             confidence,
@@ -196,6 +196,7 @@ def _sign(
     design: Design,
 ) -> list[str]:
     """Return a doubt about members that answer lower than non-members do."""
+    # Without contrast in `member` the AUC of each target's confidence stands for the effect.
     effect = effect_of_membership(confidence, member)
     areas = [_area(confidence[row].mean(axis=1), member[row]) for row in design.targets[:8]]
     if effect is None:
@@ -204,6 +205,7 @@ def _sign(
             for own in member[list(design.targets[:8])]
         ]
         effect = float(max((area - 0.5) / sigma for area, sigma in zip(areas, error, strict=True)))
+    # As many models as records: the axes may be exchanged.
     square = member.shape[0] == member.shape[1] and not np.array_equal(member, member.T)
     if square and effect < DOUBT_SIGMAS:
         other = effect_of_membership(confidence, np.ascontiguousarray(member.T))

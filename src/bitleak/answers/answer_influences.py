@@ -38,6 +38,7 @@ def answer_influences(
     def scores_of(cell: tuple[str, str, str], place: int) -> Float64[np.ndarray, "records"]:
         return np.asarray(outcome.scores[_case_of(outcome, cell)].of(cell[1])[place])
 
+    # Figures of the attacks, then the accuracy of every variant.
     columns = adversary_columns(
         rows,
         (summary.headline_attack, summary.headline_reference),
@@ -50,6 +51,7 @@ def answer_influences(
     )
     for variant, correct in outcome.correct.items():
         columns |= _accuracy_columns(prepared, rows, variant, correct)
+    # Digests of labels and numbers pair the records of two runs.
     digests = _digests(prepared)
     return Influences(
         about=verdict_about(MODE, len(targets)),

@@ -290,6 +290,7 @@ def _check(
     part: str,
 ) -> None:
     """Refuse a block with a number that cannot be, by model, record and query."""
+    # Finite numbers, in every kind of file.
     bad = ~np.isfinite(values)
     if bad.any():
         at = np.unravel_index(int(bad.argmax()), bad.shape)
@@ -304,6 +305,7 @@ def _check(
         )
     if resolution is None:
         return
+    # Probabilities alone have a resolution: each from 0 to 1, with the sum 1 up to rounding.
     total = values.sum(axis=2, dtype=np.float64)
     tolerance = SUM_TOLERANCE + answers.classes * resolution.step / 2
     wrong = (

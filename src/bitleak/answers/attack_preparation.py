@@ -10,25 +10,27 @@ from jaxtyping import Bool, Int64
 from bitleak import metrics
 from bitleak.answers.answer_doubts import doubts_of_files
 from bitleak.answers.answer_files import read_answers
-from bitleak.answers.attack_design import FEWEST_MODELS, Design, attack_design, chosen_targets
+from bitleak.answers.attack_design import Design, attack_design, chosen_targets
+from bitleak.answers.attack_options import (
+    checked_delta,
+    checked_metrics,
+    checked_shares,
+    chosen_attacks,
+)
 from bitleak.answers.class_membership import class_dependences
+from bitleak.answers.design_notes import design_notes
 from bitleak.answers.model_answers import Answers
 from bitleak.answers.quantized_pairing import paired
 from bitleak.answers.refused_answers import refuse_answers
 from bitleak.answers.target_views import FULL_BY_FULL, QUANTIZED, QUANTIZED_BY_MATCHED, Case
 from bitleak.answers.variant_scales import scale_of_files
-from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, forms_by_word
-from bitleak.core.checks import number_in
+from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, forms_by_word
 from bitleak.core.errors import ConfigError, DataError
-from bitleak.core.limits import MOST_MODELS, MOST_QUERIES, MOST_RATES, why_too_many
+from bitleak.core.limits import MOST_MODELS, MOST_QUERIES, why_too_many
 from bitleak.core.spill import Scratch
 from bitleak.core.variants import CONTROL, FULL, JOINT
-from bitleak.metrics import DELTA, PRIORS, ClassDependence, load_metric, metric_entries
-from bitleak.report.format import count
+from bitleak.metrics import DELTA, PRIORS, ClassDependence
 from bitleak.steps.measure_variant import MeasureVariant
-
-LISTED_TARGETS = 20
-"""Targets whose names a note holds."""
 
 
 @dataclass(frozen=True)
@@ -213,11 +215,13 @@ def prepare_attack(request: AttackRequest, scratch: Scratch) -> PreparedAttack:
     """
     # Options first, which need no file.
     names = request.attacks
-    attacks = _attacks(None if names is None else tuple(name for name in names if name != JOINT))
-    fprs = _shares("--fpr", request.fprs, "rates")
-    priors = _shares("--priors", request.priors, "shares")
-    delta = _delta(request.delta)
-    further = _metrics(request.metrics)
+    attacks = chosen_attacks(
+        None if names is None else tuple(name for name in names if name != JOINT)
+    )
+    fprs = checked_shares("--fpr", request.fprs, "rates")
+    priors = checked_shares("--priors", request.priors, "shares")
+    delta = checked_delta(request.delta)
+    further = checked_metrics(request.metrics)
 
     # The files, described but not read as a whole.
     answers = read_answers(
@@ -257,7 +261,7 @@ def prepare_attack(request: AttackRequest, scratch: Scratch) -> PreparedAttack:
         priors=priors,
         delta=delta,
         metrics=further,
-        remarks=_remarks(answers, quantized, design),
+        remarks=design_notes(answers, quantized, design),
         unrun=unrun,
         joint=_joint(names, attacks, cases, answers.source),
         power=request.power,
@@ -278,36 +282,6 @@ def prepare_attack(request: AttackRequest, scratch: Scratch) -> PreparedAttack:
                 attack, _population_reason(answers, attack.fewest_population)
             )
     return prepared
-
-
-def _shares(option: str, values: tuple[float, ...], subject: str) -> tuple[float, ...]:
-    """Return numbers between 0 and 1, ascending, each once."""
-    reason = why_too_many(len(values), MOST_RATES, subject)
-    if reason:
-        raise ConfigError(f"{option}: {reason}")
-    for value in values:
-        if not 0 < value < 1:
-            raise ConfigError(f"{option} must be numbers between 0 and 1, got {value:g}")
-    return tuple(sorted(set(values)))
-
-
-def _delta(delta: float) -> float:
-    try:
-        return number_in("--delta", delta, 0, 1, ends="[)")
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from None
-
-
-def _metrics(entries: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the metrics as parameters of a step, each tried."""
-    try:
-        names = [load_metric(entry).name for entry in dict.fromkeys(entries)]
-    except ValueError as error:
-        raise ConfigError(f"--metrics: {error}") from None
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"--metrics: two metrics are called {name!r}")
-    return tuple(metric_entries(entries))
 
 
 def _checked_member(answers: Answers) -> Bool[np.ndarray, "models records"]:
@@ -339,16 +313,6 @@ def _words(names: tuple[str, ...]) -> list[str]:
             words.append(word if len(forms) == 1 else f"{word} ({len(forms)} forms)")
             left = {name: None for name in left if name not in forms}
     return [*words, *left]
-
-
-def _attacks(names: tuple[str, ...] | None) -> tuple[Attack, ...]:
-    attacks: list[Attack] = []
-    try:
-        for name in forms_by_word() if names is None else names:
-            attacks += expand(name)
-    except ValueError as error:
-        raise ConfigError(f"--attacks: {error}") from None
-    return tuple(dict.fromkeys(attacks))
 
 
 def _joint(
@@ -396,60 +360,3 @@ def _cases(answers: Answers, quantized: Answers | None, design: Design) -> tuple
         if design.referenced and set(quantized.names) == set(answers.names):
             cases.append(QUANTIZED_BY_MATCHED)
     return (*cases, Case(CONTROL, "fp32"))
-
-
-def _remarks(answers: Answers, quantized: Answers | None, design: Design) -> tuple[str, ...]:
-    notes = []
-    if len(design.left_out):
-        first = ", ".join(map(str, answers.numbered(design.left_out[:10])))
-        dropped = any(of.twins or of.kin for of in design.serving)
-        related = ", those not counted that are no references" if dropped else ""
-        notes.append(
-            f"{count(len(design.left_out), 'record')} of {answers.records:,} left out, being in, or out of, fewer than "
-            f"{FEWEST_MODELS} models{related}: {first}{', ...' if len(design.left_out) > 10 else ''}."
-        )
-    notes += _target_names(answers, design)
-    notes += _related(answers, design) if design.referenced else []
-    if quantized is not None and set(quantized.names) != set(answers.names):
-        matched = "; no matched references" if design.referenced else ""
-        notes.append(
-            f"The quantized file has {len(quantized.names)} of {len(answers.names)} models, and only these are "
-            f"attacked{matched}."
-        )
-    populations = quantized is not None and answers.population and quantized.population
-    if quantized is not None and design.referenced and not populations:
-        notes.append("No recalibrated references: they need population records in both files.")
-    return tuple(notes)
-
-
-def _target_names(answers: Answers, design: Design) -> list[str]:
-    """Return a sentence on the models' names of targets, which tables show by their rows; none if these are equal."""
-    pairs = [f"{target} is model {answers.names[target]}" for target in design.targets]
-    if all(answers.names[target] == str(target) for target in design.targets):
-        return []
-    more = f", ... ({len(pairs)} targets)" if len(pairs) > LISTED_TARGETS else ""
-    return [f"Targets in tables are rows of member: {', '.join(pairs[:LISTED_TARGETS])}{more}."]
-
-
-def _related(answers: Answers, design: Design) -> list[str]:
-    """Models that serve a target for no record, by reason."""
-    notes = []
-    pairs = list(zip(design.targets, design.serving, strict=True))
-    for rows, reason in (
-        (
-            {target: of.twins for target, of in pairs},
-            "they were trained on the target's training set",
-        ),
-        ({target: of.kin for target, of in pairs}, "their training sets tell the target's"),
-    ):
-        some = {target: models for target, models in rows.items() if models}
-        if some:
-            target, models = next(iter(some.items()))
-            listed = ", ".join(answers.names[row] for row in models[:5]) + (
-                ", ..." if len(models) > 5 else ""
-            )
-            more = f", and some of {count(len(some) - 1, 'other target')}" if len(some) > 1 else ""
-            notes.append(
-                f"No references, for {reason}: models {listed} of target {answers.names[target]}{more}."
-            )
-    return notes

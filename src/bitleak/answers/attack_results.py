@@ -183,12 +183,14 @@ def _accuracy_rows(
 
 def summarize(prepared: PreparedAttack, rows: list[Row]) -> Summary:
     """Return the settings of a run, its headline attack, and notes and warnings for the reader."""
+    # Targets may have different numbers of members: rates are limited by the fewest non-members.
     answers, design = prepared.answers, prepared.design
     member = design.member[list(design.targets)]
     members, records = member.sum(axis=1), member.shape[1]
     non_members = int((records - members).min())
     attack, reference = headline(rows)
     fpr = metrics.headline_fpr(prepared.fprs, non_members)
+    # A file of answers has no network and no recipe, so these fields hold `not known`.
     return Summary(
         title=f"Scores from {printable(answers.source)}",
         dataset=f"records of {printable(answers.source)}",

@@ -80,6 +80,7 @@ def _values(
 ) -> list[str]:
     """Return doubts about confidences of few values, and about scores that are no log-odds."""
     doubts = []
+    # Few values of one model: ties, between which an attack guesses.
     shown = np.asarray(confidence[0][:100_000, 0])
     distinct = len(np.unique(shown))
     if distinct <= DISTINCT and len(shown) >= REPEATED * distinct:
@@ -88,6 +89,7 @@ def _values(
             f"{count(distinct, 'distinct value')}: records of one value cannot be told apart, and rates between their "
             "steps are those of a guess."
         )
+    # The range of ready scores shows probabilities and their logarithms.
     if answers.kind == "scores" and len(shown) >= 50 and len(confidence):
         low, high = (
             min(float(one.min()) for one in confidence),

@@ -160,18 +160,20 @@ def checked_clusters(array: np.ndarray, where: str) -> Int64[np.ndarray, "record
 
 
 def checked(answers: Answers) -> Answers:
-    """The answers as they came, once all that can be told without reading them is known to fit.
+    """Return the answers as they came, if shapes, names, membership, labels and clusters fit together.
 
     Raises:
         DataError: Shapes differ between models, names occur twice, or membership, labels or clusters are missing,
             of another length or out of range.
     """
+    # All models have answers of one shape, and a name of their own.
     source, kind = answers.source, answers.kind
     for part, arrays in (("", answers.pool), ("population_", answers.population)):
         _alike(arrays, f"{source}: {part}{kind}")
     if len(set(answers.names)) != len(answers.names):
         twice = next(name for name in answers.names if answers.names.count(name) > 1)
         raise DataError(f"{source}: the model {twice} occurs twice")
+    # The same models answered the population, with the same queries.
     if answers.population:
         if len(answers.population) != len(answers.pool):
             raise DataError(
@@ -183,6 +185,7 @@ def checked(answers: Answers) -> Answers:
                 f"{source}: population_{kind} must have the queries and classes of {kind}, "
                 f"{answers.pool[0].shape[1:]}, got {answers.population[0].shape[1:]}"
             )
+    # Membership, labels and clusters fit the records.
     expected = (len(answers.pool), answers.records)
     if answers.member is not None and answers.member.shape != expected:
         raise DataError(

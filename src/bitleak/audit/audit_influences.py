@@ -53,6 +53,7 @@ def audit_influences(
         kind = reference if reference in kinds else standalone_kind(prepared.config, kinds)
         return np.asarray(scores_by(variant, kind).of(attack)[place])
 
+    # Figures of the attacks, then the accuracies, which their tasks measured.
     columns = adversary_columns(
         rows,
         (summary.headline_attack, summary.headline_reference),
@@ -70,6 +71,7 @@ def audit_influences(
             utilities.append(tasks[key])
     for task in utilities:
         columns |= _accuracy_columns(task, store, tasks, rows, images, splits)
+    # Digests of the images pair the records of two audits.
     digests = _digests(images, splits.pool)
     return Influences(
         about=verdict_about(mode, len(targets)),

@@ -34,7 +34,7 @@ def file_summaries(prepared: Prepared, store: Store) -> tuple[FileSummary, ...]:
             result = decoded_result(store, task)
             if isinstance(result, NetworkFile):
                 record = result.record
-                # A file that was given is opened when it is asked, and its facts are not stored.
+                # A given file is opened when it is queried, and its facts are not stored.
                 facts = record.get("runtime") or open_network(result).facts
                 summaries.append(FileSummary.of(entry.variant, record, facts, result.size))
     return tuple(summaries)

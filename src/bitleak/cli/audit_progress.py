@@ -82,6 +82,7 @@ class TaskBar:
 
 def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
     """Print the plan: tasks to do and cached, expected time, disk and memory."""
+    # The size of the audit, and the tasks by stage.
     console = Console()
     sizes = prepared.plan.scale
     console.print(
@@ -93,6 +94,7 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
     for stage, (left, cached) in forecast.todo.items():
         table.add_row(stage, str(left), str(cached))
     console.print(table)
+    # The expected time with the origin of its rates; disk and memory.
     basis = (
         "at the rates measured in this store"
         if forecast.measured

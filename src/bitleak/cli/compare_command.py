@@ -16,24 +16,28 @@ if TYPE_CHECKING:
 
 def compare_two_runs(
     first: Annotated[Path, typer.Argument(metavar="A", help="The output folder of an audit.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="That of another one.")],
+    second: Annotated[
+        Path, typer.Argument(metavar="B", help="The output folder of another audit.")
+    ],
     adversary: Adversary = "strongest",
     variant: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[=NAME]",
-            help="A variant, or one of A and one of B; all that both have unless given.",
+            help="A variant of both runs, or one of A and one of B; by default all that both have.",
         ),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
 ) -> int:
     """Compare two runs: every figure of B minus that of A, with intervals and corrected verdicts."""
+    # Imported here, since `bitleak --help` must not wait for them.
     from bitleak.core.errors import ConfigError
     from bitleak.report import read_influences, read_rows, read_summary
     from bitleak.report.run_comparison import compare_runs
 
     if form not in ("text", "json"):
         raise ConfigError(f"--format: expected text or json, got {form!r}")
+    # Files of both runs, then the comparison as text or JSON.
     result = compare_runs(
         (read_rows(first), read_summary(first)),
         (read_rows(second), read_summary(second)),

@@ -137,6 +137,7 @@ def print_precisions(
     job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult], out: Path
 ) -> None:
     """Print accuracy before and after, agreement and sizes."""
+    # Full precision first, then a line per precision.
     lines = [("fp32", _percent(full.accuracy), "", "", decimal(full.bytes), "32", "")]
     for result in results:
         figures = result.figures
@@ -151,6 +152,7 @@ def print_precisions(
                 f"{result.seconds['total']:.1f}",
             )
         )
+    # Long columns are folded, so that the table fits a terminal.
     console = _console()
     console.print()
     names = (

@@ -144,8 +144,8 @@ def on_draws(
     Args:
         influence: Derivative of each figure with respect to each record's weight.
         seed: Seed of the draws; equal seeds and numbers of audited records give the same draws.
-        audited: Number of audited records, which come first and whose draws are the same whatever
-            follows them; None if all are.
+        audited: Number of audited records, which come first; their draws do not depend on the records
+            that follow. None if all are audited.
     """
     first = influence.shape[1] if audited is None else audited
     parts = [(influence[:, :first], np.random.default_rng(seed))]

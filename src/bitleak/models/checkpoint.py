@@ -149,6 +149,7 @@ def _state_dict(
     loaded: Any, path: Path, where: str
 ) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """Return the tensors, and a note if they are nested."""
+    # Checkpoints hold the weights under a usual key, at times nested.
     keys: list[str] = []
     passed: list[str] = []
     for _ in range(DEEPEST):
@@ -161,11 +162,13 @@ def _state_dict(
         passed += further
         keys.append(nested)
         loaded = loaded[nested]
+    # Entries that are no tensors, such as counters, are left out.
     tensors: dict[str, torch.Tensor] = {}
     if isinstance(loaded, Mapping):
         for name, value in loaded.items():
             if isinstance(value, torch.Tensor):
                 tensors[str(name)] = value
+    # Without tensors: name the keys that are there, and one that holds tensors.
     if not tensors:
         is_mapping = isinstance(loaded, Mapping)
         content = ", ".join(map(str, loaded)) if is_mapping else type(loaded).__name__
@@ -181,6 +184,7 @@ def _state_dict(
             f"{where}: {path}: no state dict; looked under {', '.join(NESTED)}, and the file holds "
             f"{content}{hint}"
         )
+    # A nested state dict is stated, with the keys next to it that were not read.
     if not keys:
         return tensors, ()
     unread = f"; {', '.join(map(repr, passed))} not read" if passed else ""

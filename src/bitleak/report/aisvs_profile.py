@@ -1,7 +1,7 @@
 """Outcomes of a check as evidence for requirements of OWASP's AISVS 1.0.
 
 The Artificial Intelligence Security Verification Standard, version 1.0 (2026), has three requirements
-that a check says something about, and each asks for more than a check can show:
+to which a check contributes evidence, and each requires more than a check can show:
 
 - *v1.0-C3.2.2* (level 2): a model that was quantized after training is evaluated again, as the
   compressed artifact, by the tests for safety and alignment that the original went through, before

@@ -32,8 +32,8 @@ from bitleak.report.sections import page_sections
 from bitleak.report.summary import Summary
 
 LOWER_BOUND = (
-    "A measured leakage is a lower bound: it is what these attacks found. A stronger adversary may "
-    "find more, in particular where little was found here."
+    "A measured leakage is a lower bound: a stronger adversary may find more than these attacks did, in "
+    "particular where little was found here."
 )
 
 _OPENINGS = {
@@ -74,7 +74,7 @@ def verdicts(table: Table, summary: Summary) -> tuple[str, ...]:
     for levels in table.levels:
         conclusions.append(_at_precision(table, summary, levels))
 
-    # The same question to the other adversaries, and by the other metric.
+    # Verdicts by the other adversaries, and by the other metric.
     rate, key = Metric("tpr", summary.headline_fpr), headline_key(table, summary)
     for kind in _other_references(table, summary):
         counts = _counts(table, rate, (summary.headline_attack, kind))

@@ -31,7 +31,7 @@ def as_text(result: GateResult) -> str:
     for entry in result.requirements:
         lines += [
             f"{entry.name}: {entry.status}",
-            f"    asks that {entry.text}",
+            f"    requires that {entry.text}",
             f"    {entry.evidence}",
             f"    not covered: {entry.not_covered}",
         ]
@@ -52,7 +52,7 @@ def as_markdown(result: GateResult) -> str:
     if notes:
         lines += ["", "To decide with 80 % power, if the estimates are true:", "", *notes]
     if result.requirements:
-        header = ["requirement", "asks that", "status", "evidence", "not covered"]
+        header = ["requirement", "requires that", "status", "evidence", "not covered"]
         lines += ["", _line(header), _line(["---"] * len(header))]
     for entry in result.requirements:
         cells = (entry.name, entry.text, entry.status, entry.evidence, entry.not_covered)

@@ -91,13 +91,13 @@ _OTHERS: dict[PositiveStatus, str] = {
         "So a target that memorises where its references do not would show in the rows of that attack "
         "rather than in the headline."
     ),
-    "partly found": "So no attack here shows more than half of what there is.",
+    "partly found": "So no attack here shows half of the leak.",
 }
 
 _MEANINGS: dict[PositiveStatus, str] = {
     "found": "So a target that memorises by as much would have shown.",
     "partly found": (
-        "It is found in part: with these references the attack shows less than half of what there is, so small "
+        "It is found in part: with these references the attack shows less than half of the leak, so small "
         "figures are weak evidence."
     ),
     "not found": (

@@ -10,8 +10,8 @@ from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
 ALWAYS = (
-    "Adversaries who hold the weights, the gradients or checkpoints of the training; all attacks here "
-    "see the scores of the classes.",
+    "Adversaries who hold the weights, the gradients or checkpoints of the training; the attacks here "
+    "see only the scores of the classes.",
     "Adversaries who plant records in the training set or choose what it is trained on.",
     "Other questions than membership: reconstruction of records, properties of the training set, "
     "attributes of a person.",

@@ -163,6 +163,7 @@ def _limits(table: Table, summary: Summary, grid: LimitGrid | None) -> dict[str,
     """Return the sliders' texts and the outcomes at their first places, for a page without scripts."""
     if grid is None:
         return None
+    # Variants that the first limits leave open, with the data that would decide them.
     losses, leakages = limit_texts(grid)
     loss, leakage = grid.first
     places = grid.decisions[loss][leakage]
@@ -171,6 +172,7 @@ def _limits(table: Table, summary: Summary, grid: LimitGrid | None) -> dict[str,
         if places[index].outcome == "inconclusive":
             missing = grid.needed(summary, loss, leakage, index)
             needed.append(f"{grid.variants[index]}: {missing}")
+    # The command that tests the same limits, and the slider's title in words.
     arguments = check_arguments(grid)
     accuracy = f" --max-accuracy-drop {grid.losses[loss]:g}" if losses else ""
     most = f"--max {grid.metric}={grid.leakages[leakage]:g}{accuracy}"

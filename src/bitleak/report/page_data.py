@@ -91,6 +91,7 @@ def order_of_size(table: Table, summary: Summary, grid: LimitGrid) -> list[int]:
 
 
 def _limits(table: Table, summary: Summary, grid: LimitGrid) -> dict[str, Any]:
+    # One entry per variant: its outcome at every pair of limits, a letter each.
     losses, leakages = limit_texts(grid)
     quantized = {str(variant): variant for variant in table.quantized}
     variants = []
@@ -110,6 +111,7 @@ def _limits(table: Table, summary: Summary, grid: LimitGrid) -> dict[str, Any]:
                 "leakage": _needs(summary, [place[index][-1] for place in grid.checks[0]]),
             }
         )
+    # Numbers for the command, texts for people.
     return {
         "losses": [f"{loss:g}" for loss in grid.losses],
         "leakages": [f"{limit:g}" for limit in grid.leakages],

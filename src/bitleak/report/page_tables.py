@@ -178,6 +178,7 @@ def headline_table(
         reference: Kind of reference.
         strongest: Whether it is the table of the strongest pairs instead of the named attack's.
     """
+    # Columns: the network's figures first, then those of the attack.
     columns = _headline_columns(table, summary)
     attack = STRONGEST if strongest else summary.headline_attack
     if strongest:
@@ -185,6 +186,7 @@ def headline_table(
     header = ["variant", "bits per weight, size"]
     header += ["test accuracy %", "train accuracy %", "agreement %"]
     header += [column.title for column in columns]
+    # Variants that were not attacked by this pair have no line.
     lines = []
     for variant in audited(table):
         cells = [_size_cell(table, summary, variant)]
@@ -193,12 +195,14 @@ def headline_table(
         attacked = attack_cells(table, variant, columns, attack, reference)
         if attacked:
             lines.append((str(variant), (*cells, *attacked)))
+    # Title and note name the pair, or how it was chosen.
     title = f"{attack}, {text.REFERENCE_TITLES[reference]}"
     if strongest:
         title = "the strongest attack and adversary, chosen on players"
     note = STRONGEST_NOTE if strongest else ADVERSARIES[reference]
     if strongest and named_beforehand(table, summary):
         title, note = "the attack and adversary named beforehand", NAMED_NOTE
+    # The page hides these columns at first.
     optional = ["train accuracy %", "agreement %", "AUC against fp32", "balanced accuracy"]
     for fpr in summary.fprs:
         if fpr != summary.headline_fpr:

@@ -191,10 +191,11 @@ _CONTROLS = {
 }
 
 _POSITIVE_CONTROLS = {
-    "found": "Tried on a target made to memorise, it finds most of what there is.",
-    "partly found": "Tried on a target made to memorise, it finds less than half of what there is, so "
+    "found": "Tried on a target made to memorise, it finds at least half of the leak.",
+    "partly found": "Tried on a target made to memorise, it finds less than half of the leak, so "
     "small figures are weak evidence.",
-    "not found": "Tried on a target made to memorise, it finds nothing: small figures are no evidence.",
+    "not found": "Tried on a target made to memorise, it does not do distinguishably better than guessing: "
+    "small figures are no evidence.",
     "absent": "",
 }
 

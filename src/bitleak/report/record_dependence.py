@@ -1,4 +1,4 @@
-"""The sentence on whether records count as independent, which stands beside the intervals."""
+"""The sentence on whether records count as independent, which stands next to the intervals."""
 
 from bitleak.report.format import count, percent
 from bitleak.report.summary import Summary

@@ -86,6 +86,7 @@ def tabulate(rows: Iterable[Row]) -> Table:
     Raises:
         StoreError: Two rows measure the same thing, or a variant's name has no meaning.
     """
+    # Rows of single targets are left out; the others have one cell each.
     cells: dict[tuple[str, str, str, str], Measure] = {}
     quantized: dict[str, Variant] = {}
     attacks: dict[str, None] = {}
@@ -103,10 +104,12 @@ def tabulate(rows: Iterable[Row]) -> Table:
             question = question_of(row.variant, row.attack)
         except ValueError as error:
             raise StoreError(f"a row has the variant {row.variant!r}: {error}") from error
+        # Quantized variants in their order; noise, controls and joint releases are none.
         if question == "plain" and row.variant != FULL and row.variant not in quantized:
             levels = row.levels or 0
             variant = Variant.parse(row.variant, quantizer=row.quantizer, levels=levels)
             quantized[row.variant] = variant
+        # Attacks in their order, also those on the controls alone.
         controls = ("plain", "control", "positive")
         if row.attack not in ("", STRONGEST) and question in controls:
             attacks[row.attack] = None

@@ -107,15 +107,18 @@ def compare_runs(
     Raises:
         InputError: A run lacks the adversary or a variant, or the runs have nothing in common.
     """
+    # The adversary of each run, and the names that both have.
     tables = tabulate(first[0]), tabulate(second[0])
     summaries = first[1], second[1]
     pairs = []
     for table, summary in zip(tables, summaries, strict=True):
         pairs.append(chosen_adversary(table, adversary, summary))
     names = _names(tables, variants)
+    # With the influences of both runs, figures are paired by the records that they share.
     pairing = None
     if influences[0] is not None and influences[1] is not None:
         pairing = RunPair(influences[0], influences[1])
+    # Each metric is a family of Holm's correction.
     differences: list[RunDifference] = []
     for metric in _metrics(summaries):
         of_metric = []
@@ -230,6 +233,7 @@ def _bases(
     influences: tuple[Influences | None, Influences | None],
 ) -> list[str]:
     """Return sentences on how the figures are paired."""
+    # Identical runs need no other note; nor do runs whose figures are all paired.
     bases = {entry.basis for entry in differences}
     if bases == {"identical"}:
         return ["the runs are identical in every figure that is compared"]
@@ -237,6 +241,7 @@ def _bases(
     alone = list(dict.fromkeys(e.metric for e in differences if e.basis == "independent"))
     if not alone or (pairing is not None and not pairing.shared("pool")):
         return notes
+    # The figures that are not paired, and the reason.
     which = (
         "intervals"
         if "independent" in bases and len(bases) == 1

@@ -58,7 +58,7 @@ class FileSummary:
         quantized_activations: Whether activations are rounded.
         bytes: Bytes on the disk.
         layer_bytes: Bytes of codes, scales and float weights of the layers; None if not known.
-        coded_bytes: The same with log2(levels) bits per code, as tables count; None if not known.
+        coded_bytes: `layer_bytes` with log2(levels) bits per code, as tables count; None if not known.
         float_layers: Layers in full precision, by their names in the file.
     """
 

@@ -32,6 +32,7 @@ def markdown_report(table: Table, summary: Summary) -> str:
         table: The aggregated rows.
         summary: The audit.
     """
+    # Warnings come before the answer, the answer before the table.
     lines = [f"# {_escaped(summary.title)}", ""]
     for line in summary.lead:
         lines += [_escaped(line), ""]
@@ -41,6 +42,7 @@ def markdown_report(table: Table, summary: Summary) -> str:
         lines += [_escaped(sentence), ""]
     lines += _markdown_table(table, summary)
     lines += _file_lines(summary)
+    # The evidence, a list per heading; empty ones are left out.
     parts = {
         "How sure is this?": certainty(table, summary),
         "Findings": sentences(table, summary),
@@ -51,6 +53,7 @@ def markdown_report(table: Table, summary: Summary) -> str:
         if not items:
             continue
         lines += ["", f"## {title}", "", *[f"- {_escaped(item)}" for item in items]]
+    # The block for a model card.
     lines += [
         "",
         "## For a model card",

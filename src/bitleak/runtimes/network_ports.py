@@ -325,6 +325,7 @@ def axis_order(
     Raises:
         ModelError: The images do not fit, or both orders do.
     """
+    # Rows of a table have no size; images may have their channels first or last.
     channels, size = spec.channels, spec.size
     if not size:
         return _row_layout(dims, channels, where)
@@ -338,6 +339,7 @@ def axis_order(
             dim in (0, length) for dim, length in zip(dims[1:], shape, strict=True)
         ):
             fitting.append(order)
+    # No order fits, or not the given one: other images.
     given = shape_text(dims)
     if not fitting or (layout is not None and layout not in fitting):
         expected = shapes[layout] if layout else shapes["NCHW"]
@@ -346,6 +348,7 @@ def axis_order(
             f"{where}: the data's images are [records] and {list(expected)}{other}, got {given}; is it a network for "
             "another data set?"
         )
+    # Both fit, and the images' shape does not decide.
     if layout is None and len(fitting) == 2 and channels != size:
         raise ModelError(
             f"{where} has the shape {given}, which does not say where the channels are; set the runtime's option "

@@ -15,7 +15,7 @@ import numpy as np
 CHUNK = 16
 """Operators whose outputs are held at a time."""
 
-Outputs = Callable[[Sequence[int]], Sequence[np.ndarray]]
+OperatorOutputs = Callable[[Sequence[int]], Sequence[np.ndarray]]
 """Returns the outputs of operators by their numbers; empty arrays for those without floats."""
 
 
@@ -62,7 +62,7 @@ def first_difference(
         low = before[0]
 
 
-def first_not_finite(operators: Sequence[GraphOperator], outputs: Outputs) -> int | None:
+def first_not_finite(operators: Sequence[GraphOperator], outputs: OperatorOutputs) -> int | None:
     """Return the first operator with an output that is NaN or infinite; None if there is none.
 
     Args:

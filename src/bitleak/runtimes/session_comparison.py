@@ -10,8 +10,8 @@ as it is used and by one without optimisation, twice each, on a few records, bef
 since a rounding that falls to the other side moves an answer by a whole step of its grid.
 
 A scale that is computed from the whole batch, as dynamic quantization computes it, moves the answer
-about one record with its neighbours. Whoever asks about one image gets another answer than an audit
-of many would see, so that the first image is answered among others and alone as well.
+about one record with its neighbours. A user who sends one image then gets another answer than an audit
+of many, so that the first image is answered among others and alone as well.
 
 Cost: six passes over `RECORDS` images and, if they differ, those of `operator_places`.
 """

@@ -122,6 +122,7 @@ def measure_network(
     Raises:
         ModelError: The network's answers are not finite.
     """
+    # Answers on the test records, as every user of the weights gets them.
     floats = weights.dequantize() if isinstance(weights, QuantizedWeights) else weights
     try:
         network = load(floats, allow_external=True)
@@ -130,6 +131,7 @@ def measure_network(
         )
     except ValueError as error:
         raise ModelError(f"--weights {job.request.weights}: {error}") from None
+    # Accuracy with its change from the baseline, agreement, and sizes.
     predicted = answers.argmax(axis=1).astype(np.int64)
     full = None if baseline is None else baseline.predictions[None]
     accuracy = metrics.accuracy_on_test(predicted[None], job.images.labels[job.test], baseline=full)

@@ -71,13 +71,16 @@ class ApplyTool:
             ModelError: This machine has other releases of the tool's kits than the plan.
             QuantizationError: As `apply_tool`.
         """
+        # Imported here, since the import of a step loads no PyTorch.
         from bitleak.core.leftovers import temporary_folder
         from bitleak.models.fingerprint import with_fingerprint
         from bitleak.steps.networks import calibration_images, network_of, spec_of
         from bitleak.tools.tool_results import apply_tool
         from bitleak.tools.tool_versions import check_planned, check_runtime
 
+        # The kits must be those of the plan, since their releases are part of the key.
         check_planned(self.call, self.made_by)
+        # Calibration images as for every quantizer of this model.
         spec = spec_of(inputs.weights)
         images = calibration_images(
             inputs.images,
@@ -88,6 +91,7 @@ class ApplyTool:
             seed=self.seed,
             device="cpu",
         )
+        # The tool works in a folder of its own, which is removed afterwards.
         bare = self.call.partition("@")[0]
         with temporary_folder("bitleak-tool-") as folder:
             result = apply_tool(
@@ -102,6 +106,7 @@ class ApplyTool:
                 seed=seed_for(self.seed, "tool", self.model),
                 fresh=lambda weights: network_of(weights, runtime),
             )
+        # A file stays a file; weights get a fingerprint of their answers.
         if isinstance(result, NetworkFile):
             check_runtime(self.call, self.made_by, result)
             return result

@@ -169,6 +169,7 @@ class MeasureVariant:
         clusters: Groups | None,
     ) -> dict[str, Any]:
         """Return figures at an adversary's thresholds, the bound on epsilon, and the config's metrics."""
+        # Rates at a threshold that an adversary can set, if a player or the population gave one.
         shown: dict[str, Any] = {}
         if thresholds is not None:
             shown |= metrics.measure_at_thresholds(
@@ -180,6 +181,7 @@ class MeasureVariant:
                 mode=mode,
                 clusters=clusters,
             )
+        # The bound on epsilon, corrected over all attacks on the variant.
         shown |= metrics.epsilon_measures(
             scores,
             member,
@@ -188,6 +190,7 @@ class MeasureVariant:
             comparisons=self.comparisons,
             clusters=clusters,
         )
+        # Metrics that the config adds.
         shown |= metrics.further_measures(
             self.metrics, scores, member, mode=mode, clusters=clusters
         )

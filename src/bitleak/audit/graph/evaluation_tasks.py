@@ -205,6 +205,7 @@ def compare(
         matched_records: As in `CompareVariants`.
         match: Keys of the further inputs for noise, as in `CompareVariants`.
     """
+    # Parameters, which are part of the result's key, then the keys of its inputs.
     config = planner.config
     step = CompareVariants(
         *columns,

@@ -227,9 +227,11 @@ def _scale(
     rate: float,
 ) -> Scale:
     """Return the numbers of records and models; `members` are those of each reference."""
+    # The pool of the references: members, evaluated records and other training records of the target.
     assign = references.assign
     parts = (assign.members, assign.evaluated, assign.training)
     pool = sum(int(unpacked(text, assign.records).sum()) for text in parts)
+    # One target, and its references; nothing is tested, calibrated or attacked by these tasks.
     return Scale(
         images=description.records,
         pixels=description.values,

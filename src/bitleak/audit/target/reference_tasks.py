@@ -109,14 +109,17 @@ def prepare_references(
     Raises:
         ConfigError: The network does not fit the data.
     """
+    # The recipe of the target if it is known, else the config's; quantizers come from the releases.
     device = resolve_device(device)
     recipe = target.plan.recipe or config.train
     config = replace(config, train=settled(recipe, device), quantize=())
     description = dataset_of(config).describe(data)
     size, notes = sized_network(config, description)
+    # Releases that references can be quantized as, each checked against the network.
     matched = _matched(target, drawn_records(len(target.parts.members), len(target.parts.training)))
     quantizers = {f"{target.where}releases.{name}": target.releases[name] for name in matched}
     check_quantizers(quantizers, spec_for(config, description))
+    # References take the records as the target does, unless they are given in another form.
     parts, records = target.parts, target.records
     count = len(records.labels)
     drawn = drawn_records(len(parts.members), len(parts.training))
@@ -124,10 +127,12 @@ def prepare_references(
     spelling, channels = asked.spelling, description.channels
     mean, std = spelling.unit_statistics
     files: dict[str, str] = {}
+    # References may be trained on the target's answers, which the tasks read from a file.
     imitated = None
     if target.plan.imitated:
         imitated, path = _answers_file(target, folder)
         files[imitated.digest] = str(path)
+    # The plan: which records each reference is trained on, and their form.
     turned = (spelling.channels, spelling.layout) != ("rgb", "upright")
     references = PlannedReferences(
         assign=AssignReferences(

@@ -35,6 +35,7 @@ def release_doubts(
         records: All records.
         members: Members of the target.
     """
+    # Weights of another training: they are not near the target's.
     cosine = weight_cosine(release, target)
     if cosine is not None and cosine < _CORRELATED:
         return (
@@ -42,6 +43,7 @@ def release_doubts(
             "training, whose members are others: then a smaller figure is no effect of quantization. Is it "
             "made from this target?",
         )
+    # Outputs in another order, or inputs in another form: no better than the most frequent class.
     chosen = members[:: max(1, len(members) // _SAMPLE)][:_SAMPLE]
     labels = records.labels[chosen]
     guess = float(np.bincount(labels).max() / len(labels))

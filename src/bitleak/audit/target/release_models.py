@@ -161,6 +161,7 @@ def quantized_copy(
             f"releases: only networks can be quantized here, and the target is a {type(target).__name__}; "
             "give the quantized model itself"
         )
+    # The target itself stays as it is: a copy is quantized.
     network = _answering_logits(copy.deepcopy(target).eval(), records)
     if isinstance(quantizer, ReleaseTool):
         floats = copy.deepcopy(network)
@@ -172,6 +173,7 @@ def quantized_copy(
             seed=seed,
             fresh=lambda weights: with_tensors(floats, weights.tensors, "releases"),
         )
+    # A quantizer of this package takes images as the network does, and a seeded generator.
     images = records.inputs(calibration, "identity")
     device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed_for(seed, "quantize", 0))

@@ -107,6 +107,7 @@ def _bars(
 
 
 def _specification(low: float) -> dict[str, Any]:
+    # Axes, both logarithmic, and one colour and dash per variant.
     scale = {"type": "log", "domain": [low, 1]}
     axis = {"format": "~g"}
     x = {"field": "fpr", "type": "quantitative", "scale": scale, "axis": axis,
@@ -117,6 +118,7 @@ def _specification(low: float) -> dict[str, Any]:
               "scale": {"range": ["var(--ink)", "#d55e00"]}, "legend": {"orient": "top"}}  # fmt: skip
     dash = {"field": "name", "type": "nominal", "sort": None, "title": None,
             "scale": {"range": [[1, 0], [6, 2]]}, "legend": {"orient": "top"}}  # fmt: skip
+    # Layers from back to front: guessing, bands, curves, intervals of the table.
     chance = {"values": [{"fpr": low, "tpr": low}, {"fpr": 1, "tpr": 1}]}
     curves = {"name": "curves", "values": []}
     bars = {"name": "bars", "values": []}

@@ -90,7 +90,7 @@ def _figures(table: Table, summary: Summary, variants: list[Variant]) -> PageTab
 
 
 def _finding(table: Table, summary: Summary, variant: Variant) -> str:
-    """Say how a variant compares with noise, by TPR and by AUC; empty if one is not known."""
+    """Return a sentence that compares a variant with noise, by TPR and by AUC; empty if one is not known."""
     attack, reference = summary.headline_attack, summary.headline_reference
     rate, decimals = Metric("tpr", summary.headline_fpr), text.tpr_decimals(summary.headline_fpr)
     over = table.find(variant, rate.compared_with("noise"), attack, reference)

@@ -52,7 +52,7 @@ def _variants(table: Table) -> tuple[list[Variant], list[Variant]]:
 
 
 def _finding(table: Table, summary: Summary, variant: Variant) -> str:
-    """Say whether a set beats its best release alone; empty if it was not measured."""
+    """Return a sentence that compares a set with its best release alone; empty if it was not measured."""
     rate, decimals = Metric("tpr", summary.headline_fpr), text.tpr_decimals(summary.headline_fpr)
     clauses = []
     for label, metric, digits in (("AUC", AUC, 3), ("TPR", rate, decimals)):

@@ -396,6 +396,23 @@ def test_the_summary_of_the_findings_is_that_of_their_figures():
     assert f"ranges from {min(shares):.0f} to {max(shares):.0f} % at 1.58 bits" in text
 
 
+def test_the_findings_call_no_difference_absent_that_a_verdict_shows():
+    with (ROOT / "docs/findings-cifar10-small.csv").open(encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["attack"] == "strongest"]
+    fine = [line for line in lines if line["variant"] in ("adaround-4", "brecq-4", "obc-4")]
+    areas = [line for line in fine if line["metric"] == "auc"]
+    falls = [-float(line["difference"]) for line in areas]
+    assert [line["verdict"] for line in areas].count("lower") == 2
+    assert {line["verdict"] for line in fine if line["metric"] == "tpr@0.01"} == {
+        "not distinguishable"
+    }
+    text = section_of("findings.md", "In short")
+    assert (
+        f"AUC is lower by {min(falls):.3f} to {max(falls):.3f}, which is distinguishable for two"
+        in text
+    )
+
+
 def test_the_range_of_attacks_in_the_findings_is_that_of_the_table():
     rates = {}
     for attack, full, *_ in rows_of("docs/findings.md", "| attack | fp32 | obc-4 |"):

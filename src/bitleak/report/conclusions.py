@@ -276,7 +276,7 @@ def _at_precision(table: Table, summary: Summary, levels: int) -> str:
 def _headline_rate(
     table: Table, summary: Summary, variant: Variant | str, reference: str | None = None
 ) -> Measure | None:
-    """Return the headline TPR; with a `reference`, that of the named attack."""
+    """Return the headline TPR, or with a `reference` the TPR of the named attack."""
     rate = Metric("tpr", summary.headline_fpr)
     key = headline_key(table, summary)
     if reference is not None:

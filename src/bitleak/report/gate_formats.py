@@ -1,6 +1,6 @@
 """A check of limits as text, Markdown, JSON and JUnit XML.
 
-The JSON is described by `gate.schema.json` beside this module. JUnit has no outcome between failure
+The JSON is described by `gate.schema.json` next to this module. JUnit has no outcome between failure
 and success, so `inconclusive` and `not evaluable` are errors there: a pipeline must not read either
 as a success.
 """

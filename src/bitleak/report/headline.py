@@ -16,7 +16,7 @@ from bitleak.report.summary import Summary
 ControlStatus = Literal["at chance", "not at chance", "unknown"]
 
 WIDENING = 3.2905 / 1.9600
-"""Reach of a normal distribution's 99.9 % interval over that of its 95 % interval."""
+"""Reach of a normal distribution's 99.9 % interval over the reach of its 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def headline(rows: Iterable[Row], attack: str = "", adversary: str = "") -> tupl
         raise ValueError(
             "no row holds the AUC of an attack on full-precision targets (variant fp32, target all)"
         )
-    # a guess without the model is shown beside the attacks, and alone if there are none
+    # a guess without the model is shown next to the attacks, and alone if there are none
     if set(measured) != {BLIND}:
         measured = [name for name in measured if name != BLIND]
     chosen = next((name for name in (attack, NAMED_ATTACK) if name in measured), measured[0])
@@ -121,7 +121,7 @@ def judge_control(table: Table, attack: str, reference: str, *, targets: int = 2
     Args:
         table: The aggregated rows.
         attack: The headline attack.
-        reference: The headline reference; if the control has no such row, that of another kind
+        reference: The headline reference; if the control has no such row, a row of another kind
             counts.
         targets: Number of targets; it counts for intervals about models trained anew.
     """

@@ -83,7 +83,7 @@ def _is_named(cell: FigureCell, named: tuple[str, str]) -> bool:
 
 
 def _cell_of_target(cell: FigureCell, areas: Mapping[str, Measure], target: int) -> FigureCell:
-    """Return the cell whose scores a target's figure is made from: that of the chosen pair."""
+    """Return the cell of the chosen pair, whose scores a target's figure is made from."""
     variant, attack, _ = cell
     if attack != STRONGEST:
         return cell

@@ -140,7 +140,7 @@ def _with_limit(limits: Sequence[float], named: float | None) -> tuple[float, ..
 
 
 def _adversary(table: Table, summary: Summary) -> tuple[str, str]:
-    """Return the adversary that the config's limits name; that of the headline if they name none."""
+    """Return the adversary that the config's limits name, or the headline's if they name none."""
     limits = summary.limits
     if limits is None or limits.adversary == STRONGEST:
         return headline_key(table, summary)

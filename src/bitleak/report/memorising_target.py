@@ -1,4 +1,4 @@
-"""The verdict on the positive control: the leak that these attacks with these references would have found."""
+"""The verdict on the positive control: would these attacks with these references have found a leak?"""
 
 from dataclasses import dataclass
 from typing import Literal

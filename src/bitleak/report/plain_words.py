@@ -201,7 +201,7 @@ _POSITIVE_CONTROLS = {
 
 
 def _leak(table: Table, summary: Summary, variant: Variant) -> str:
-    """Return the sentence on the leakage of a variant, beside full precision's."""
+    """Return the sentence on the leakage of a variant and of full precision."""
     here, full = _leakage(table, summary, variant), _leakage(table, summary, FULL)
     if here is None:
         return "Its leakage was not measured at a number of false accusations that can be stated."

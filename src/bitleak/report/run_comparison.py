@@ -11,7 +11,7 @@ the centres e_a and e_b, and the reaches l below and u above of their 95 % inter
 
     low  = e_b - e_a - sqrt(l_b^2 + u_a^2),    high = e_b - e_a + sqrt(u_b^2 + l_a^2).
 
-The p-value (two-sided, of no difference) is that of the level at which the interval would end at 0,
+The p-value (two-sided, of no difference) is the level at which the interval would end at 0,
 corrected by Holm's method over the variants, figure by figure. If two runs on the same records are
 not paired, their interval is wider than a paired one, and verdicts are fewer, not wrong.
 """
@@ -50,7 +50,7 @@ class RunDifference:
         high: Upper end.
         p_value: Two-sided p-value of no difference.
         p_adjusted: Corrected over the variants.
-        verdict: `lower`, `not distinguishable` or `higher`: the second run beside the first; or
+        verdict: `lower`, `not distinguishable` or `higher`: the second run against the first; or
             `identical`.
         basis: How the two figures are paired: by `models and records`, by `records`, as
             `independent` figures, or not at all because they are `identical`.
@@ -158,8 +158,7 @@ def difference_of(
         return None
     if None in (first.low, first.high, second.low, second.high):
         return None
-    # An end that the range of the figure has cut says nothing beyond it, so it is taken as it is:
-    # a figure cannot lie there either.
+    # An end that was cut at the range of the figure stays: no figure can be beyond it.
     below_a, above_a = _reaches(first)
     below_b, above_b = _reaches(second)
     value = _centre(second) - _centre(first)

@@ -91,7 +91,7 @@ _OTHERS: dict[PositiveStatus, str] = {
         "So a target that memorises where its references do not would show in the rows of that attack "
         "rather than in the headline."
     ),
-    "partly found": "So no attack here shows half of the leak.",
+    "partly found": "So no attack here shows more than half of the leak.",
 }
 
 _MEANINGS: dict[PositiveStatus, str] = {

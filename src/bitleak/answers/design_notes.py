@@ -17,7 +17,7 @@ def design_notes(answers: Answers, quantized: Answers | None, design: Design) ->
         design: Targets, references and the records left out.
     """
     notes = []
-    # Records with too few models on a side, and the models that do not count for them.
+    # Records with too few models inside or outside, and the models that do not count for them.
     if len(design.left_out):
         first = ", ".join(map(str, answers.numbered(design.left_out[:10])))
         dropped = any(of.twins or of.kin for of in design.serving)

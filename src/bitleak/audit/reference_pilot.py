@@ -21,7 +21,7 @@ COUNTS = (FEWEST_QUANTIZED, 8, 16)
 
 
 class NeededReferences(NamedTuple):
-    """What a number of quantized references finds and costs.
+    """AUC and cost of an attack by a number of quantized references.
 
     Attributes:
         quantized: Number of quantized references per target; None are all.
@@ -47,6 +47,7 @@ def pilot_curve(folder: Path, attack: str) -> ReferenceCurve:
         ConfigError: The folder has no power curve of the attack, too few targets or numbers of
             references, or the curve's limit is known too badly.
     """
+    # The power curve of the attack, by target and number of references.
     rows = [row for row in read_power(folder) if row.metric == str(AUC) and row.target != "all"]
     if not rows:
         raise ConfigError(
@@ -59,6 +60,7 @@ def pilot_curve(folder: Path, attack: str) -> ReferenceCurve:
             f"--pilot: {folder} has no power curve of {attack}; it has {', '.join(names)}. "
             "`headline: {attack: NAME}` names another"
         )
+    # A limit that is known too badly would make any number of references look enough.
     counts, areas = _table([row for row in rows if row.attack == attack])
     try:
         curve = fit_reference_curve(counts, areas)

@@ -115,6 +115,7 @@ def print_needed_references(
     attack: str, curve: ReferenceCurve, rows: Sequence[NeededReferences]
 ) -> None:
     """Print AUC and time by number of quantized references."""
+    # The fitted curve, then a line per number of references.
     console = Console()
     limit = curve.limit
     console.print(

@@ -22,7 +22,7 @@ class References(NamedTuple):
     Attributes:
         kinds: Kinds of references that are all alike.
         partly_quantized: Numbers of partly quantized references, ascending.
-        others: Variants that references are quantized as, whatever the target is, in the file's order.
+        others: Variants that references of every target are quantized as, in the file's order.
     """
 
     kinds: tuple[ReferenceKind, ...]

@@ -366,8 +366,8 @@ class Config:
             but the adversary of an attack without references.
         partly_quantized: Numbers of references of adversaries who quantize only that many of them
             as the target is, and predict the others' answers.
-        other_references: Variants that the references of an adversary are quantized as, whatever the
-            target is, in the order of the file.
+        other_references: Variants that the references of an adversary are quantized as, for every
+            target, in the order of the file.
         limits: Conditions for a release, which `bitleak check` tests on the results, or None; they
             change no result.
         train_given: Fields of `train` that the file gives; the others may be taken from the

@@ -123,6 +123,7 @@ def _measure(
     planner: Planner, models: Models, variant: str, played: list[Task], baseline: Task | None
 ) -> Task:
     """Plan the rows of the strongest pairs on one variant."""
+    # Kinds of references that are all alike come first, then those of which a number are quantized.
     config = planner.config
     kinds, counts = _kinds(config, variant), _counts(config, variant)
     partly = [partly_attacks(planner, models, variant, count) for count in counts]
@@ -143,6 +144,7 @@ def _measure(
         "splits": planner.splits().key,
         **planner.clustered(),
     }
+    # Full precision is the baseline of all others, and has none itself.
     if baseline is not None:
         inputs["baseline"] = baseline.key
     if partly:

@@ -1,4 +1,4 @@
-"""The section on the adversary's recipe: what references find that are not quantized as the target is."""
+"""The section on the adversary's recipe: figures by references that are not quantized as the target is."""
 
 from bitleak.core.metric_names import Metric
 from bitleak.core.types import Measure
@@ -10,8 +10,8 @@ from bitleak.report.summary import Summary
 
 READING = (
     "A line is a target, a column the recipe of the adversary's references. Where another recipe finds as "
-    "much as matched references do, the adversary need not know how the target was quantized; where it finds "
-    "less, the difference is hidden from whoever does not know, and from nobody else."
+    "much as matched references do, the adversary need not know how the target was quantized. Where it finds "
+    "less, the difference is hidden only from an adversary who does not know it."
 )
 
 

@@ -36,10 +36,11 @@ def ask(bitleak, tmp_path, monkeypatch, without_new_process):
             network[1].bias.zero_()
         torch.save(network.state_dict(), tmp_path / f"net{seed}.pt")
 
-    def run(member=member, pixels=target.images):
+    def run(member=member, pixels=target.images, standardisation=None):
         np.savez(tmp_path / "toy.npz", pixels=pixels, labels=target.labels)
         np.save(tmp_path / "members.npy", member)
-        texts = (",".join(map(str, values)) for values in (MEAN, DEVIATION))
+        given = (",".join(map(str, values)) for values in (MEAN, DEVIATION))
+        texts = iter(standardisation or given)
         options = ["--model", "asknets:linear", "--members", "members.npy", "--out", "asked"]
         weights = ["--weights", "net0.pt", "--weights", "net1.pt"]
         return bitleak(
@@ -70,6 +71,23 @@ def test_other_inputs_are_refused_with_the_spelling_that_fits(ask, tmp_path, cha
     assert "--mean, --std: net0.pt is right on" in err
     assert title in err
     assert not (tmp_path / "asked").exists()
+
+
+def test_the_advice_on_other_inputs_is_an_option_that_helps(ask, tmp_path):
+    run, _, _ = ask
+    # The same networks for inputs from 0 to 255: W (p / 255 - mean) / deviation = V p + b.
+    for seed in range(2):
+        path = tmp_path / f"net{seed}.pt"
+        tensors = torch.load(path)
+        weight = tensors["1.weight"].reshape(CLASSES, 3, -1) / torch.tensor(DEVIATION)[:, None]
+        tensors["1.weight"] = weight.reshape(CLASSES, -1).float() / 255
+        tensors["1.bias"] = -(weight * torch.tensor(MEAN)[:, None]).sum((1, 2)).float()
+        torch.save(tensors, path)
+    code, _, err = run()
+    assert code == 2
+    assert "with inputs from 0 to 255: give --mean 0 --std 0.0039216," in " ".join(err.split())
+    code, _, err = run(standardisation=("0", "0.0039216"))
+    assert code == 0, err
 
 
 @pytest.mark.parametrize(

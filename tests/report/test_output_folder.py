@@ -7,9 +7,10 @@ import sys
 import pytest
 
 from bitleak.core import leftovers
+from bitleak.core import output_folder as module
 from bitleak.core.errors import StoreError
-from bitleak.report import output_folder as module
-from bitleak.report.output_folder import as_one, audit_files, check_out
+from bitleak.core.output_folder import as_one, check_out
+from bitleak.report.audit_files import audit_files
 
 FIRST = {
     "config.yaml": "1",

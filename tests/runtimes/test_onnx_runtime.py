@@ -236,6 +236,7 @@ def test_a_newer_opset_than_the_runtime_has_is_refused(refusal):
     message = refusal(linear(opset=999))
     assert "cannot load the file" in message
     assert "export for an older opset" in message
+    assert "onnxruntime_src" not in message
 
 
 def test_a_custom_operator_is_refused(refusal):
@@ -407,6 +408,46 @@ def test_a_file_whose_grid_comes_from_the_whole_batch_is_taken_one_image_at_a_ti
     ) / 80
     error = np.abs(open_network(alone)(IMAGES) - EXPECTED).max(axis=1)
     assert (error <= 1.1 * limit).all()
+
+
+def test_a_file_that_draws_random_numbers_is_refused(tmp_path):
+    path = tmp_path / "net.onnx"
+    noise = [
+        helper.make_node("RandomNormalLike", ["logits"], ["noise"]),
+        helper.make_node("Add", ["logits", "noise"], ["answers"]),
+    ]
+    onnx.save(linear(after=noise, outputs=[("answers", kinds.FLOAT, ["n", 5])]), path)
+    with pytest.raises(ModelError, match=r"otherwise in its next run, by .* draws random numbers"):
+        check_sessions(runtime_of("onnx", {}).read(path, SPEC), IMAGES)
+
+
+SOFTMAX = [
+    helper.make_node("Exp", ["logits"], ["powers"]),
+    helper.make_node("ReduceSum", ["powers", "axis"], ["sums"]),
+    helper.make_node("Div", ["powers", "sums"], ["answers"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        (SOFTMAX, "its answers are probabilities (from 0 to 1, of sum 1 per image)"),
+        ([helper.make_node("Sigmoid", ["logits"], ["answers"])], "as those of a Sigmoid"),
+    ],
+    ids=["softmax", "sigmoid"],
+)
+def test_probabilities_that_no_softmax_makes_are_not_read_as_logits(tmp_path, after, message):
+    path = tmp_path / "net.onnx"
+    constants = [tensor("axis", np.array([1], np.int64))]
+    output = [("answers", kinds.FLOAT, ["n", 5])]
+    onnx.save(linear(after=after, outputs=output, constants=constants, weight=WEIGHT / 20), path)
+    with pytest.raises(ModelError) as error:
+        check_sessions(runtime_of("onnx", {}).read(path, SPEC), IMAGES)
+    assert message in str(error.value)
+    kind = "probabilities" if after is SOFTMAX else "logits"
+    for options in ({"answers": kind}, {"output": "logits"}):
+        file = runtime_of("onnx", options).read(path, SPEC)
+        assert check_sessions(file, IMAGES)["used and unoptimised"] < 1e-5
 
 
 def test_the_operator_is_named_at_which_answers_stop_being_finite(refusal):

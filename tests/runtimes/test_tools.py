@@ -324,6 +324,50 @@ class TestNncf:
         ),
         ({}, "quantize.0.call: missing; it has no default"),
         ({"call": "onnxruntime", "levels": 4}, "quantize.0.levels: unknown key 'levels'"),
+        (
+            {"call": "onnxruntime", "options": {"per_chanel": False}},
+            "quantize.0.options.per_chanel: unknown option 'per_chanel': did you mean 'per_channel'?",
+        ),
+        (
+            {"call": "onnxruntime", "options": {"spec": 1}},
+            "quantize.0.options.spec: unknown option 'spec'",
+        ),
+        (
+            {"call": "brevitas", "options": {"bits": "four"}},
+            "quantize.0.options.bits: expected a whole number, got 'four'",
+        ),
+        (
+            {"call": "export", "options": {"levels": 4}},
+            "quantize.0.options.quantizer: missing. Known: rtn, ",
+        ),
+        (
+            {"call": "export", "options": {"quantizer": "ocb", "levels": 4}},
+            "quantize.0.options.quantizer: unknown quantizer 'ocb': did you mean 'obc'?",
+        ),
+        (
+            {"call": "export", "options": {"quantizer": "obc"}},
+            "quantize.0.options.levels: missing; it has no default",
+        ),
+        (
+            {"call": "export", "options": {"quantizer": "obc", "levels": 4, "dytpe": "float32"}},
+            "quantize.0.options.dytpe: unknown key 'dytpe': did you mean 'dtype'?",
+        ),
+        (
+            {"call": "export", "options": {"quantizer": "obc", "levels": 4, "preset": "fast"}},
+            "quantize.0.options.preset: unknown preset 'fast'",
+        ),
+        (
+            {"call": "bitleak.tools.torchao_tool:quantize_weights", "options": {"step": 1}},
+            "quantize.0.options.step: unknown option 'step'",
+        ),
+        (
+            {"call": "toy_target:linear"},
+            "quantize.0.call: tool 'toy_target:linear' must be a function (network, images, folder), got ()",
+        ),
+        (
+            {"call": "onnxruntime", "runtime": {"optimization": "none"}},
+            "quantize.0.runtime.optimization: unknown option 'optimization': did you mean 'optimisation'?",
+        ),
     ],
 )
 def test_entries_of_a_config_are_checked(entry, message):
@@ -337,3 +381,21 @@ def test_entries_of_a_config_are_checked(entry, message):
     with pytest.raises(ConfigError) as error:
         validate(raw)
     assert message in str(error.value)
+
+
+def test_a_preset_of_an_exported_quantizer_stands_for_its_fields():
+    raw = {
+        "data": "digits",
+        "split": {"models": 6, "targets": 2},
+        "model": {"name": "cnn", "width": 4},
+        "quantize": [
+            {
+                "name": "tool",
+                "call": "export",
+                "options": {"quantizer": "obc", "levels": 4, "preset": "quick"},
+            }
+        ],
+        "attacks": ["lira"],
+    }
+    (entry,) = validate(raw).quantize
+    assert entry.tool.options == {"quantizer": "obc", "levels": 4, "dtype": "float32"}

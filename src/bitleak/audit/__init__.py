@@ -17,12 +17,12 @@ from bitleak.audit.expected_tasks import INTERPRETER, expected
 from bitleak.audit.forecast import Forecast, forecast
 from bitleak.audit.preparation import Prepared, check_model, prepare
 from bitleak.core.errors import BrokenResult, StoreError
+from bitleak.core.output_folder import check_out
 from bitleak.engine.execution import REPAIRS, Event, Limits, Report, run_tasks
 from bitleak.engine.graph import Graph
 from bitleak.engine.store import Store
 from bitleak.engine.threads import usable_cores
 from bitleak.engine.worker import ignore
-from bitleak.report import check_out
 
 __all__ = [
     "Forecast",

@@ -71,8 +71,8 @@ def attack_answers(
     """Attack answers that were made elsewhere: no model, no training."""
     from bitleak.answers import AttackRequest, Scratch, prepare_attack, try_attacks, write_attack
     from bitleak.cli.terminal import StageBars, duration, print_results
+    from bitleak.core.output_folder import check_out
     from bitleak.metrics import DELTA, PRIORS
-    from bitleak.report import check_out
 
     # Options as values; a wrong one is refused before the file is read.
     request = AttackRequest(

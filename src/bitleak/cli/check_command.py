@@ -68,11 +68,11 @@ def check_run(
     The exit code tells pass (0), fail (5), inconclusive (6) and not evaluable (7).
     """
     from bitleak.core.errors import ConfigError
+    from bitleak.core.output_folder import write_atomically
     from bitleak.core.variants import STRONGEST
     from bitleak.report import read_rows, read_summary, tabulate
     from bitleak.report.aisvs_profile import PROFILES
     from bitleak.report.gate_formats import FORMATS, as_text
-    from bitleak.report.output_folder import write_atomically
     from bitleak.report.release_gate import check_limits
 
     if form not in FORMATS:

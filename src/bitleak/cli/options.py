@@ -62,9 +62,12 @@ Adversary = Annotated[
 ]
 Mean = Annotated[
     str | None,
-    typer.Option("--mean", help="Per channel, 0 to 1; the weights' or the data's unless given."),
+    typer.Option(
+        "--mean",
+        help="One number or one per channel, 0 to 1; the weights' or the data's unless given.",
+    ),
 ]
-Std = Annotated[str | None, typer.Option("--std", help="Per channel; goes with --mean.")]
+Std = Annotated[str | None, typer.Option("--std", help="Likewise; goes with --mean.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Settings = Annotated[
     list[str] | None,

@@ -75,7 +75,7 @@ def quantize_network(
     from bitleak.audit.preparation import resolve_device
     from bitleak.cli.quantize_output import LayerClock, print_job, print_layers, print_precisions
     from bitleak.cli.terminal import print_download
-    from bitleak.report import as_one, check_out
+    from bitleak.core.output_folder import as_one, check_out
     from bitleak.single_network.exported_files import check_format, write_exported
     from bitleak.single_network.network_figures import measure_network, quantize_job, why_doubtful
     from bitleak.single_network.output_files import (

@@ -56,7 +56,7 @@ def run_target(
     """
     from bitleak.audit.target import audited_target, read_config_target
     from bitleak.cli.terminal import StageBars, print_results
-    from bitleak.report import check_out
+    from bitleak.core.output_folder import check_out
 
     target = read_config_target(config, 1 if tier else 0, data=data, device=device)
     check_out(out)

@@ -1,7 +1,7 @@
 """The entries of the section `quantize`: quantizers, tools of other kits, and files of one network."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bitleak.config.schema import (
     ToolConfig,
     levels_of,
 )
+from bitleak.config.tool_options import check_runtime_options, checked_options, tool_function
 from bitleak.core.checks import integer_in, unknown_name
 from bitleak.core.outside import bare_name, is_outside
 
@@ -109,15 +110,11 @@ def _tool(
     tool = section(ToolConfig, rest, where, errors, also=("label", "calibration"))
     if tool is None:
         return []
-    try:
-        if not is_outside(tool.call) and tool.call not in registry.TOOLS:
-            raise ValueError(unknown_name("tool", tool.call, registry.TOOLS))
-        if is_outside(tool.call) and not callable(
-            registry.resolve(registry.TOOLS, tool.call, kind="tool")
-        ):
-            raise ValueError(f"tool {tool.call!r} must be a function (network, images, folder)")
-    except ValueError as error:
-        errors.append(f"{where}.call: {error}")
+    function = tool_function(tool.call, where, errors)
+    if function is not None:
+        options = checked_options(tool.call, function, tool.options, where, errors)
+        tool = replace(tool, options=options)
+    check_runtime_options(tool.runtime, where, errors)
     label = label_value(bare_name(tool.call) if label is None else label, f"{where}.label", errors)
     if len(errors) > before or calibration is None:
         return []

@@ -8,6 +8,7 @@ from typing import Any
 from bitleak import registry
 from bitleak.attacks import expand, forms_by_word, known_names
 from bitleak.config.analyses import ANALYSES, check_analyses, read_analyses, resolved_analyses
+from bitleak.config.external_section import external_model
 from bitleak.config.fields import (
     checked_value,
     entry_class,
@@ -40,7 +41,6 @@ from bitleak.config.schema import (
     CalibrationConfig,
     Config,
     DataConfig,
-    ExternalConfig,
     HeadlineConfig,
     QueryConfig,
     SplitConfig,
@@ -253,17 +253,6 @@ def _model(raw: Any, errors: list[str]) -> tuple[str, dict[str, Any]] | None:
     if name != "external":
         return None if name is None else (name, rest)
     return external_model(rest, "model", errors)
-
-
-def external_model(
-    raw: dict[str, Any], where: str, errors: list[str]
-) -> tuple[str, dict[str, Any]] | None:
-    """Return name and options of a network from outside; None, with the mistakes, if it is wrong."""
-    version = raw.get("version")
-    if type(version) in (int, float):  # YAML reads `version: 2` as a number
-        raw = {**raw, "version": str(version)}
-    external: ExternalConfig | None = section(ExternalConfig, raw, where, errors)
-    return None if external is None else ("external", external.entries)
 
 
 def _delta(raw: Any, errors: list[str]) -> float | None:

@@ -50,9 +50,11 @@ class Opened:
         """The columns."""
         return self.file.schema_arrow
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield rows of some columns, about `PARQUET_BATCH` bytes at a time; text is valid UTF-8."""
-        rows = max(1, min(PARQUET_ROWS, PARQUET_BATCH // max(1, row_bytes(self.groups, columns))))
+    def batches(
+        self, columns: Sequence[str], *, size: int = PARQUET_BATCH
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield rows of some columns, about `size` bytes at a time; text is valid UTF-8."""
+        rows = max(1, min(PARQUET_ROWS, size // max(1, row_bytes(self.groups, columns))))
         for batch in self.file.iter_batches(rows, columns=list(columns)):
             batch.validate(full=True)
             yield batch

@@ -57,6 +57,8 @@ def marks_of(items: Iterable[Item]) -> Marks:
     turned = transparent = 0
     for source, where in items:
         content = _bytes(source, where)
+        if _is_plain_webp(content):
+            continue
         # A TIFF has no name for its fields, only numbers.
         if content.startswith(_TIFF) or any(name in content for name in _METADATA):
             turned += _opens(source, is_turned)
@@ -84,8 +86,6 @@ def _opens(source: bytes | Path, question: Callable[[Image.Image], bool]) -> boo
 
 def _may_be_transparent(content: bytes) -> bool:
     # GIF, TIFF and most kinds of WebP have too many places for it: they are opened.
-    if _is_plain_webp(content):
-        return False
     if content.startswith(_PNG):
         return (
             content[_PNG_COLOUR_TYPE : _PNG_COLOUR_TYPE + 1] in (b"\4", b"\6") or b"tRNS" in content
@@ -94,10 +94,10 @@ def _may_be_transparent(content: bytes) -> bool:
 
 
 def _is_plain_webp(content: bytes) -> bool:
-    """Return whether the first chunk of a WebP shows that it has no alpha channel.
+    """Return whether the first chunk of a WebP shows that it has neither metadata nor an alpha channel.
 
-    A lossless image has a bit for it (RFC 9649, section 3.4), a lossy one without an extended header
-    has none unless there is a chunk `ALPH`.
+    Metadata need an extended header (RFC 9649, section 2.7). A lossless image has a bit for alpha
+    (section 3.4), a lossy one without an extended header has none unless there is a chunk `ALPH`.
     """
     if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
         return False

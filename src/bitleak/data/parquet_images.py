@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
-from bitleak.core.parquet import opened_parquet, without_index
+from bitleak.core.parquet import PARQUET_BATCH, opened_parquet, without_index
 from bitleak.data.class_labels import LABEL_NAMES, plain_labels
 from bitleak.data.decode import Item
 from bitleak.data.folders import subfolders, within
@@ -24,6 +24,12 @@ from bitleak.data.shards import split_of
 
 SPLIT_NAMES = ("train", "test", "validation", "valid", "val")
 """Names of folders that are splits and not configurations."""
+
+_ROWS = 256
+"""Rows that are copied out of a table at a time."""
+
+_FEW_IMAGES = 1 << 20
+"""Bytes of images that are read at a time: a reader of the first image reads no more."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +154,8 @@ def parquet_part(files: list[Path], image: str | None, label: str | None) -> tup
 
     def items() -> Iterator[Item]:
         for file in files:
-            yield from _images(
-                _tables(file, columns[0].image), columns[0].image, str(file), _below(file.parent)
-            )
+            tables = _tables(file, columns[0].image, size=_FEW_IMAGES)
+            yield from _images(tables, columns[0].image, str(file), _below(file.parent))
 
     where = _where(files, [len(rows) for rows in labels])
     part = Part(
@@ -310,9 +315,9 @@ def _schema(file: Path) -> pa.Schema:
         return without_index(opened.schema)
 
 
-def _tables(file: Path, column: str) -> Iterator[pa.RecordBatch]:
+def _tables(file: Path, column: str, *, size: int = PARQUET_BATCH) -> Iterator[pa.RecordBatch]:
     with opened_parquet(file) as opened:
-        yield from opened.batches([column])
+        yield from opened.batches([column], size=size)
 
 
 def _labels(tables: Iterable[Any], column: str, source: str) -> np.ndarray:
@@ -339,24 +344,30 @@ def _images(
     for table in tables:
         for content, path in _contents(table.column(column)):
             where = f"{source}, row {row}"
-            # most rows have bytes, and scalars of text and structs take long to make
-            if content.is_valid:
-                yield bytes(content.as_py()), where
-            else:
+            if content is None:
                 yield _named_file(None if path is None else path.as_py(), where, locate), where
+            else:
+                yield content, where
             row += 1
 
 
-def _contents(column: pa.Array | pa.ChunkedArray) -> Iterator[tuple[pa.Scalar, pa.Scalar | None]]:
-    """Yield bytes and path of every row of an image column; no path if the column holds bytes alone."""
+def _contents(
+    column: pa.Array | pa.ChunkedArray,
+) -> Iterator[tuple[bytes | None, pa.Scalar | None]]:
+    """Yield bytes and path of every row of an image column; no path if the column holds bytes alone.
+
+    Most rows have bytes; scalars of text take long to make, so that paths stay as they are.
+    """
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-        if not pa.types.is_struct(chunk.type):
-            yield from ((content, None) for content in chunk)
-            continue
-        fields = chunk.flatten()
-        places = [chunk.type.get_field_index(name) for name in ("bytes", "path")]
-        paths = fields[places[1]] if places[1] >= 0 else [None] * len(chunk)
-        yield from zip(fields[places[0]], paths, strict=True)
+        for start in range(0, len(chunk), _ROWS):
+            part = chunk.slice(start, _ROWS)
+            if not pa.types.is_struct(part.type):
+                yield from ((content, None) for content in part.to_pylist())
+                continue
+            fields = part.flatten()
+            places = [part.type.get_field_index(name) for name in ("bytes", "path")]
+            paths = fields[places[1]] if places[1] >= 0 else [None] * len(part)
+            yield from zip(fields[places[0]].to_pylist(), paths, strict=True)
 
 
 def _named_file(path: Any, where: str, locate: Callable[[str], Path | None]) -> Path:

@@ -5,8 +5,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bitleak.core.errors import StoreError
+from bitleak.core.output_folder import CONFIG, as_one, complete, write_atomically
 from bitleak.core.types import Row
 from bitleak.report.absent_figures import absence_notes
+from bitleak.report.audit_files import audit_files, figure_files
 from bitleak.report.conclusions import compact_table, sentences
 from bitleak.report.exposure_by_variant import (
     Exposures,
@@ -25,15 +27,6 @@ from bitleak.report.influence_file import (
     read_influences,
     record_digests,
     write_influences,
-)
-from bitleak.report.output_folder import (
-    CONFIG,
-    as_one,
-    audit_files,
-    check_out,
-    complete,
-    figure_files,
-    write_atomically,
 )
 from bitleak.report.plain_words import plain_answer
 from bitleak.report.power_file import PowerRow, read_power, write_power
@@ -74,8 +67,6 @@ __all__ = [
     "VariantSummary",
     "absence_notes",
     "adversary_columns",
-    "as_one",
-    "check_out",
     "cluster_digests",
     "compact_table",
     "exposed",

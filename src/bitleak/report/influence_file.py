@@ -34,10 +34,11 @@ from pydantic import TypeAdapter
 
 from bitleak.core.damage import DAMAGE, reason
 from bitleak.core.errors import StoreError
+from bitleak.core.output_folder import write_atomically
 from bitleak.core.parquet import opened_parquet, to_parquet
 from bitleak.core.types import About, Measure, SplitMode
 from bitleak.metrics import Estimate, mean_over_records, verdict_about
-from bitleak.report.output_folder import REMEDY, write_atomically
+from bitleak.report.audit_files import REMEDY
 from bitleak.report.results_table import ALL
 
 INFLUENCES = "influences.parquet"

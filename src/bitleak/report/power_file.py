@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from bitleak.core.output_folder import write_atomically
 from bitleak.core.parquet import to_parquet
 from bitleak.core.types import Measure
-from bitleak.report.output_folder import write_atomically
 from bitleak.report.row_files import ROWS_SCHEMA, from_parquet
 
 _KEYS = ("variant", "attack", "reference", "references", "target", "metric")

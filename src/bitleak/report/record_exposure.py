@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float64, Int64
 
+from bitleak.core.output_folder import write_atomically
 from bitleak.core.parquet import to_parquet
 from bitleak.metrics import (
     Exposure,
@@ -22,7 +23,6 @@ from bitleak.metrics import (
     movement,
     reliability,
 )
-from bitleak.report.output_folder import write_atomically
 
 SHOWN = 10
 """Records at each end that the summary lists for every variant."""

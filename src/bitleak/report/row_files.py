@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from bitleak.core.damage import reason
 from bitleak.core.errors import StoreError
+from bitleak.core.output_folder import write_atomically
 from bitleak.core.parquet import opened_parquet, to_parquet
 from bitleak.core.types import Curve, Measure, Row
-from bitleak.report.output_folder import REMEDY, write_atomically
+from bitleak.report.audit_files import REMEDY
 
 ROWS_SCHEMA = pa.schema(
     [

@@ -13,9 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from bitleak.core.damage import DAMAGE, reason
 from bitleak.core.errors import StoreError
+from bitleak.core.output_folder import write_atomically
 from bitleak.core.release_limits import ReleaseLimits
 from bitleak.core.types import SplitMode
-from bitleak.report.output_folder import REMEDY, write_atomically
+from bitleak.report.audit_files import REMEDY
 from bitleak.report.record_exposure import Exposed
 
 SCHEMA = 2

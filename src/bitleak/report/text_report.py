@@ -7,13 +7,13 @@ from typing import Any
 import yaml
 
 from bitleak.core.metric_names import AUC, TEST_ACCURACY, Metric
+from bitleak.core.output_folder import complete
 from bitleak.core.types import Measure
 from bitleak.core.variants import FULL
 from bitleak.report import format as text
 from bitleak.report.conclusions import sentences
 from bitleak.report.headline import headline_key
 from bitleak.report.not_tested import not_tested
-from bitleak.report.output_folder import complete
 from bitleak.report.plain_words import certainty, plain_answer, reading
 from bitleak.report.results_table import ALL, Table, tabulate
 from bitleak.report.row_files import read_rows

@@ -8,6 +8,7 @@ keeps float32 (4 is ONNX Runtime's own default). Level, version and provider are
 network and in the key of its answers.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -209,9 +210,12 @@ def run_session(session: Any, entry: str, output: str, values: np.ndarray) -> np
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, without ONNX Runtime's prefix."""
+    """Return the first line of an error's text, without ONNX Runtime's prefix and places in its source."""
     text = str(error).splitlines() or [type(error).__name__]
-    return text[0].rpartition("[ONNXRuntimeError] : ")[2][:400]
+    line = text[0].rpartition("[ONNXRuntimeError] : ")[2]
+    # Such as "/onnxruntime_src/onnxruntime/core/graph/model.cc:46 void onnxruntime::f(const T&) ".
+    line = re.sub(r"\S*/onnxruntime/core/\S+:\d+ .*?\)(?: const)? ", "", line)
+    return line[:400]
 
 
 def _record(content: OnnxContent) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from bitleak.runtimes.runtime import (
     NOT_PLACED,
     CheckedNetwork,
     ComparableRuntime,
+    Logits,
     OpenNetwork,
     ProductRuntime,
     Standardised,
@@ -38,6 +39,7 @@ from bitleak.runtimes.runtime import (
 RECORDS = 32
 FLOAT_TOLERANCE = 1e-4
 STEP_TOLERANCE = 0.03
+_SUM_TOLERANCE = 1e-3
 
 
 def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
@@ -52,19 +54,23 @@ def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
 
     Raises:
         ModelError: An image is answered otherwise alone, two runs of a session differ by more than
-            rounding, an answer is not finite, or the sessions differ and the runtime's option
-            `optimisation` does not say which one counts.
+            rounding, an answer is not finite, the sessions differ and the runtime's option
+            `optimisation` does not say which one counts, or logits are probabilities and the option
+            `answers` does not say what they are.
     """
     runtime = runtime_of(file.runtime, file.options)
     shown = images[:RECORDS]
     used = CheckedNetwork(runtime.open(file), runtime, file)
-    differences = {"alone and in company": _check_company(used, shown)}
+    first = used(shown)
+    if "answers" not in file.options:
+        _check_range(used, first)
+    differences = {"alone and in company": _check_company(used, first, shown)}
     if not isinstance(runtime, ComparableRuntime):
         return differences
     sessions: dict[str, OpenNetwork] = {"used": used}
     unoptimised = _at_level(runtime, "none")
     sessions["unoptimised"] = CheckedNetwork(unoptimised.open(file), unoptimised, file)
-    answers = {name: network(shown) for name, network in sessions.items()}
+    answers = {"used": first, "unoptimised": sessions["unoptimised"](shown)}
     for name, network in sessions.items():
         # A session of its own: a fault may be the same in every run of one session.
         again = _at_level(runtime, network.facts["optimisation"]).open(file)(shown)
@@ -89,25 +95,58 @@ def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
     return differences
 
 
-def _check_company(network: OpenNetwork, images: Standardised) -> float:
+def _check_range(network: OpenNetwork, answers: Logits) -> None:
+    """Refuse logits that are probabilities, as those of a Softmax in several operators or of a Sigmoid.
+
+    Raises:
+        ModelError: All of them lie from 0 to 1.
+    """
+    if network.facts["answers"] != "logits" or answers.min() < 0 or answers.max() > 1:
+        return
+    if np.abs(answers.sum(axis=1) - 1).max() < _SUM_TOLERANCE:
+        raise ModelError(
+            "its answers are probabilities (from 0 to 1, of sum 1 per image), though no Softmax is the last operator: "
+            "name the tensor before by the runtime's option output, or set answers: probabilities"
+        )
+    raise ModelError(
+        f"its answers lie from {answers.min():.3g} to {answers.max():.3g}, as those of a Sigmoid, which are no logits: "
+        "name the tensor before it by the runtime's option output, or set answers: logits if they are"
+    )
+
+
+def _check_company(network: OpenNetwork, answers: Logits, images: Standardised) -> float:
     """Return how far the first image's logits move with the other images of its run.
+
+    Args:
+        network: The network.
+        answers: Its logits of the images.
+        images: The images.
 
     Raises:
         ModelError: By more than rounding, for integer arithmetic too, which is exact.
     """
-    first = network(images)[:1]
     # Mates of another scale, as in `models.network_trial`: a range of the batch moves by far more than rounding.
     company = np.concatenate([images[:1], 3 * images[1:] + 1])
-    answers = [network(batch)[:1] for batch in (company, images[:1])]
-    difference = max(_largest(answer, first) for answer in answers)
-    if difference > FLOAT_TOLERANCE * max(1.0, float(np.abs(first).max())):
+    first = [network(batch)[:1] for batch in (company, images[:1])]
+    difference = max(_largest(answer, answers[:1]) for answer in first)
+    scale = float(np.abs(answers[:1]).max())
+    if difference <= FLOAT_TOLERANCE * max(1.0, scale):
+        return difference
+
+    # The same images once more show whether it is the company, or chance.
+    moved = _largest(network(images), answers)
+    if moved > FLOAT_TOLERANCE * max(1.0, scale):
         raise ModelError(
-            f"{_version(network)}: the answer about an image depends on the other images of its run, by "
-            f"{difference:.3g} (logits up to {float(np.abs(first).max()):.3g}). Dynamic quantization, for one, takes "
-            "its scale from the whole batch. Answers of one image at a time are the ones to audit: set the runtime's "
-            "option batch to 1, or, if the file fixes more images per run, export it anew for one"
+            f"{_version(network)} answers the same images otherwise in its next run, by {moved:.3g} (logits up to "
+            f"{scale:.3g}): the graph draws random numbers, as dropout in training mode does. Export the network in "
+            "evaluation mode"
         )
-    return difference
+    raise ModelError(
+        f"{_version(network)}: the answer about an image depends on the other images of its run, by "
+        f"{difference:.3g} (logits up to {scale:.3g}). Dynamic quantization, for one, takes "
+        "its scale from the whole batch. Answers of one image at a time are the ones to audit: set the runtime's "
+        "option batch to 1, or, if the file fixes more images per run, export it anew for one"
+    )
 
 
 def _at_level(runtime: ComparableRuntime, level: str) -> ComparableRuntime:

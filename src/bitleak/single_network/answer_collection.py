@@ -29,12 +29,12 @@ from jaxtyping import Float64, Int64
 
 from bitleak import registry
 from bitleak.core.errors import DataError, ModelError, StoreError
+from bitleak.core.output_folder import write_atomically
 from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data import limited
 from bitleak.data.data_notes import data_lines, numbering_hint
 from bitleak.engine.codecs import encode_spec
 from bitleak.registry import CHECKPOINT_SUFFIXES
-from bitleak.report.output_folder import write_atomically
 from bitleak.runtimes.fixed_batches import file_answers
 from bitleak.runtimes.runtime import open_network
 from bitleak.single_network.answer_request import (

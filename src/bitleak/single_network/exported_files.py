@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from bitleak.core.errors import ConfigError, ModelError
+from bitleak.core.output_folder import write_atomically
 from bitleak.core.types import ModelSpec, NetworkFile, QuantizedWeights, Weights
 from bitleak.metrics.accuracy_and_size import weights_size
 from bitleak.models import load
@@ -16,7 +17,6 @@ from bitleak.models.external import factory_of
 from bitleak.models.fingerprint import random_images
 from bitleak.models.network_size import repeated_names
 from bitleak.models.precision import exact_float32
-from bitleak.report.output_folder import write_atomically
 from bitleak.runtimes.onnx_export import ExportedNetwork, check_opset, export_network
 from bitleak.runtimes.packages import import_extra
 from bitleak.runtimes.runtime import open_network, runtime_for

@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float64
 
 from bitleak.core.signals import signals
 from bitleak.core.types import LOGIT_SCALED
-from bitleak.metrics.membership_fit import BETTER, CERTAIN, membership_fit
 
 _MOST_RECORDS = 4000
 """Records whose answers are compared."""
@@ -54,6 +53,9 @@ def membership_doubts(
         earlier: True for the records one before them.
         names: Name of each network.
     """
+    # Here, since importing SciPy's statistics takes time and most folders have no members.
+    from bitleak.metrics.membership_fit import BETTER, CERTAIN, membership_fit
+
     fit, shifted = membership_fit(confidence, member), membership_fit(confidence, earlier)
     count, rows = len(member), np.arange(len(member))
     deviations = fit.deviations[rows, rows]

@@ -28,10 +28,10 @@ import numpy as np
 
 from bitleak.core.damage import reason
 from bitleak.core.errors import StoreError
+from bitleak.core.output_folder import as_one
 from bitleak.core.types import QuantizedWeights, Weights
 from bitleak.engine.artifacts import read_artifact, write_artifact
 from bitleak.engine.codecs import decode, encode
-from bitleak.report.output_folder import as_one
 
 QUANTIZED_FORMAT = 1
 PARTS = ("codes", "scale", "zero_point", "rest")

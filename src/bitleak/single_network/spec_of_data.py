@@ -27,14 +27,15 @@ def spec_for_data(
 
     Args:
         model: Name and options.
-        standardisation: Mean and deviation per channel; None for those of the weights or, if they
-            have none, of the data's training part.
+        standardisation: Mean and deviation, one number or one per channel; None for those of the
+            weights or, if they have none, of the data's training part.
         weights: As they were read; a spec of theirs must fit the data.
         images: The data set.
         hint: Put after the message if it does not fit.
 
     Raises:
-        ConfigError: The weights are for other data, or there are not as many numbers as channels.
+        ConfigError: The weights are for other data, or there are neither 1 nor as many numbers as
+            channels.
     """
     channels = images.channels
     shape = (len(images.class_names), channels, images.size)
@@ -46,11 +47,13 @@ def spec_for_data(
         )
     mean, std = standardisation or _statistics(stored, images)
     for option, values in (("--mean", mean), ("--std", std)):
-        if len(values) != channels:
+        if len(values) not in (1, channels):
             raise ConfigError(
-                f"{option}: expected {channels} numbers, one per {'channel' if images.size else 'column'}, "
+                f"{option}: expected 1 number or one per {'channel' if images.size else 'column'} ({channels}), "
                 f"got {len(values)}"
             )
+    # A single number stands for all channels.
+    mean, std = (values * (channels // len(values)) for values in (mean, std))
     return ModelSpec(model[0], dict(model[1]), *shape, mean=mean, std=std)
 
 

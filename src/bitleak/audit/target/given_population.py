@@ -36,9 +36,10 @@ from bitleak.audit.target.target_run import Target
 from bitleak.config import Config
 from bitleak.core.errors import ConfigError
 from bitleak.core.leftovers import temporary_folder
+from bitleak.core.output_folder import check_out
 from bitleak.core.types import Measure, Row
 from bitleak.core.variants import FULL
-from bitleak.report import RocCurve, check_out
+from bitleak.report import RocCurve
 from bitleak.train.recipe import Recipe
 
 if TYPE_CHECKING:

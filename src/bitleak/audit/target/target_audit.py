@@ -19,6 +19,7 @@ from bitleak.audit.target.audit_presentation import (
 )
 from bitleak.audit.target.blind_baseline import BlindBaseline
 from bitleak.audit.target.release_rows import AttackSettings
+from bitleak.core.output_folder import check_out
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Measure, Row
 from bitleak.core.variants import BLIND, CONTROL, FULL
@@ -28,7 +29,6 @@ from bitleak.report import (
     RecordResults,
     RocCurve,
     Summary,
-    check_out,
     exposed,
     headline,
     headline_key,

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bitleak import registry
+from bitleak.core.output_folder import write_atomically
 from bitleak.report.figures.report_figure import DrawnFigure, Figure, FigureData, ReportFigure
 from bitleak.report.figures.style import settings
-from bitleak.report.output_folder import write_atomically
 
 __all__ = ["DrawnFigure", "FigureData", "ReportFigure", "draw", "load_figures", "write_figures"]
 

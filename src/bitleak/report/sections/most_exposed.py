@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bitleak.core.output_folder import write_atomically
 from bitleak.report import format as text
-from bitleak.report.output_folder import write_atomically
 from bitleak.report.page_tables import Cell, PageTable
 from bitleak.report.record_exposure import SHOWN, Exposed, ExposedRecord, ExposedVariant
 

@@ -237,6 +237,37 @@ class TestFiles:
         with pytest.raises(ModelError, match="not an ONNX file"):
             tool(other)
 
+    def test_a_file_for_other_inputs_is_refused_with_the_option_that_fits(self, tool, tmp_path):
+        from bitleak.tools.onnxruntime_tool import quantize_static
+
+        class OfUnit(nn.Module):
+            def __init__(self, network):
+                super().__init__()
+                self.network = network
+                self.register_buffer("mean", torch.tensor(SPEC.mean).reshape(3, 1, 1))
+                self.register_buffer("std", torch.tensor(SPEC.std).reshape(3, 1, 1))
+
+            def forward(self, images):
+                return self.network((images - self.mean) / self.std)
+
+        def of_unit(network, images, folder, spec):
+            mean, std = (np.array(part).reshape(3, 1, 1) for part in (spec.mean, spec.std))
+            unit = (images.numpy() * std + mean).astype(np.float32)
+            return quantize_static(OfUnit(network), torch.from_numpy(unit), folder, spec=spec)
+
+        with pytest.raises(QuantizationError, match=r"write runtime: \{pixels: unit\}"):
+            tool(of_unit)
+        assert tool(of_unit, runtime={"pixels": "unit"}).record["quantized_activations"]
+
+    def test_a_file_of_another_network_is_refused(self, tool):
+        from bitleak.tools.onnxruntime_tool import quantize_static
+
+        def of_another(network, images, folder, spec):
+            return quantize_static(trained(SPEC, seed=5), images, folder, spec=spec)
+
+        with pytest.raises(QuantizationError, match="no more than chance: it is a file of another"):
+            tool(of_another)
+
     def test_onnxruntime_quantizes_weights_activations_and_logits(self, tool):
         from bitleak.tools.onnxruntime_tool import quantize_static
 

@@ -16,12 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from bitleak import registry
-from bitleak.core.errors import BitleakError, QuantizationError
+from bitleak.core.errors import BitleakError, ModelError, QuantizationError
 from bitleak.core.types import ModelSpec, NetworkFile, Weights
 from bitleak.models import state
 from bitleak.models.global_state import seeded_draws
 from bitleak.models.precision import exact_float32
-from bitleak.runtimes.runtime import open_network, runtime_for
+from bitleak.runtimes.file_agreement import (
+    NEAR,
+    NEARER,
+    PREPARATIONS,
+    logit_error,
+    share_by_chance,
+)
+from bitleak.runtimes.runtime import OpenNetwork, open_network, runtime_for
 from bitleak.runtimes.session_comparison import check_sessions
 from bitleak.tools.weight_counts import weight_facts
 
@@ -30,6 +37,12 @@ _TOLERANCE = 1e-3
 
 _COMPARED = 32
 """Calibration images on which results are compared."""
+
+_AGREEING = 128
+"""Calibration images on which a file is compared with its network."""
+
+_FEW_BITS = 6.0
+"""Bits per weight up to which rounding may leave nothing of a network's predictions."""
 
 
 def apply_tool(
@@ -63,8 +76,8 @@ def apply_tool(
         A file with facts on its layers, or float weights.
 
     Raises:
-        QuantizationError: The tool fails, returns something else, changes nothing, or leaves all
-            layers in full precision.
+        QuantizationError: The tool fails, returns something else, changes nothing, leaves all layers
+            in full precision, or returns the file of another network or for other inputs.
         ModelError: The file is refused by its runtime.
     """
     given = copy.deepcopy(network)
@@ -79,7 +92,7 @@ def apply_tool(
     except Exception as error:  # outside code may raise anything
         raise QuantizationError(f"tool {name!r} failed: {type(error).__name__}: {error}") from error
     if isinstance(result, str | Path):
-        return _checked_file(folder / result, spec, runtime, images, name)
+        return _checked_file(folder / result, network, spec, runtime, images, name)
     if isinstance(result, nn.Module):
         return _checked_network(result, network, images, spec, name, fresh)
     kind = "nothing" if result is None else f"a {type(result).__name__}"
@@ -97,7 +110,12 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
 
 
 def _checked_file(
-    path: Path, spec: ModelSpec, options: Mapping[str, Any], images: Tensor, name: str
+    path: Path,
+    network: nn.Module,
+    spec: ModelSpec,
+    options: Mapping[str, Any],
+    images: Tensor,
+    name: str,
 ) -> NetworkFile:
     """Return the content of a file with the facts of its layers."""
     if not path.is_file():
@@ -109,11 +127,53 @@ def _checked_file(
         raise QuantizationError(
             f"tool {name!r} left all layers in full precision ({left}): nothing in {path.name} is quantized"
         )
-    shown = images[:_COMPARED].numpy()
     opened = open_network(file)
-    opened(shown)
-    check_sessions(file, shown)
+    _check_agreement(path, file, opened, network, images, options, name)
+    check_sessions(file, images[:_COMPARED].numpy())
     return replace(file, record={**file.record, "runtime": dict(opened.facts)})
+
+
+def _check_agreement(
+    path: Path,
+    file: NetworkFile,
+    opened: OpenNetwork,
+    network: nn.Module,
+    images: Tensor,
+    options: Mapping[str, Any],
+    name: str,
+) -> None:
+    """Refuse a file that would answer more like the network under other inputs, or answers as another one.
+
+    Few levels may leave a network that guesses, so that agreement by chance is refused in files of
+    more than `_FEW_BITS` bits per weight alone.
+    """
+    with torch.no_grad(), exact_float32():
+        expected = network(images[:_AGREEING]).numpy()
+    shown = images[:_AGREEING].numpy()
+    answers = opened(shown)
+    error, stated = logit_error(answers, expected), options.get("pixels", PREPARATIONS[0])
+    if error <= NEAR:
+        return
+    for pixels in PREPARATIONS:
+        if pixels == stated:
+            continue
+        try:
+            other = runtime_for(path, {**options, "pixels": pixels})[1].read(path, file.spec)
+            changed = logit_error(open_network(other)(shown), expected)
+        except ModelError:
+            continue  # not an option of this file
+        if changed < NEARER * error:
+            raise QuantizationError(
+                f"tool {name!r}: {path.name} answers otherwise than the network it was given, by {100 * error:.3g} % "
+                f"of its logits, but by {100 * changed:.3g} % as a file that takes {pixels} pixels: write "
+                f"runtime: {{pixels: {pixels}}}"
+            )
+    share = share_by_chance(answers, expected)
+    if share is not None and file.record["bits_per_weight"] > _FEW_BITS:
+        raise QuantizationError(
+            f"tool {name!r}: {path.name} agrees with the network it was given on {100 * share:.1f} % of {len(shown)} "
+            "images, no more than chance: it is a file of another network, or its input is prepared otherwise"
+        )
 
 
 def _checked_network(

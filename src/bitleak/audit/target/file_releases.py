@@ -10,7 +10,6 @@ A file is opened on 32 records first (see `session_comparison`), and its logits 
 with the target's: a file for inputs that are prepared otherwise is a release of no use.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +31,13 @@ from bitleak.core.leftovers import temporary_folder
 from bitleak.core.outside import is_outside
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import ModelSpec, NetworkFile, Weights
+from bitleak.runtimes.file_agreement import (
+    NEAR,
+    NEARER,
+    PREPARATIONS,
+    logit_error,
+    share_by_chance,
+)
 from bitleak.runtimes.file_network import FileNetwork
 from bitleak.runtimes.runtime import open_network, runtime_for
 from bitleak.runtimes.session_comparison import RECORDS, check_sessions
@@ -39,18 +45,6 @@ from bitleak.tools.tool_results import apply_tool
 
 COMPARED = 256
 """Members on which a file's logits are compared with the target's."""
-
-_NEAR = 0.1
-"""Error of a file's logits, relative to the target's, above which other preparations are tried."""
-
-NEARER = 0.5
-"""Share of that error below which another preparation of the inputs is proposed."""
-
-AGREEING = 4.0
-"""Deviations by which two networks must agree more often than independent ones."""
-
-PREPARATIONS = ("standardised", "unit", "bytes")
-"""Values of the runtimes' option `pixels`."""
 
 
 @dataclass(frozen=True)
@@ -282,15 +276,14 @@ def _check_agreement(
 
     Likewise one that agrees with the target no more often than chance.
     """
-    expected = _centred(logits_of(target, records, members))
+    expected = logits_of(target, records, members)
 
     def error(model: nn.Module) -> float:
-        difference = _centred(logits_of(model, records, members)) - expected
-        return float(np.sqrt(np.mean(difference**2) / max(np.mean(expected**2), 1e-30)))
+        return logit_error(logits_of(model, records, members), expected)
 
     stated, name = release.runtime.get("pixels", PREPARATIONS[0]), Path(release.path).name
     own_error = error(network)
-    for pixels in PREPARATIONS if own_error > _NEAR else ():
+    for pixels in PREPARATIONS if own_error > NEAR else ():
         if pixels == stated:
             continue
         changed = replace(release, runtime={**release.runtime, "pixels": pixels})
@@ -305,28 +298,14 @@ def _check_agreement(
                 f"{100 * own_error:.3g} % of its logits, but by {100 * other_error:.3g} % as a file "
                 f"that takes {pixels} pixels: write the runtime's option pixels: {pixels}"
             )
-    if own_error <= _NEAR:
+    if own_error <= NEAR:
         return
-
-    # Two networks that know nothing of each other agree by the frequencies of their answers.
-    answers, predicted = (
-        logits_of(network, records, members).argmax(axis=1),
-        expected.argmax(axis=1),
-    )
-    counts = [np.bincount(chosen, minlength=records.classes) for chosen in (answers, predicted)]
-    chance = float((counts[0] / len(members)) @ (counts[1] / len(members)))
-    share = float((answers == predicted).mean())
-    margin = AGREEING * math.sqrt(chance * (1 - chance) / len(members))
-    if share <= chance + margin and share < 1:
+    share = share_by_chance(logits_of(network, records, members), expected)
+    if share is not None:
         raise ConfigError(
             f"{where}: {name} agrees with the target on {100 * share:.1f} % of {len(members)} "
             "members, no more than chance: it is a file of another network, or its input is prepared otherwise"
         )
-
-
-def _centred(logits: np.ndarray) -> np.ndarray:
-    """Return logits with mean 0 per record, as which log-probabilities are the same."""
-    return logits - logits.mean(axis=1, keepdims=True)
 
 
 def tool_release(

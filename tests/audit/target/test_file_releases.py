@@ -287,7 +287,11 @@ def test_files_and_tools_of_a_config_are_read_and_written():
     releases = {
         "int8": "int8.onnx",
         "named": {"file": "int8.onnx", "runtime": {"optimisation": "none"}, "tool": tool},
-        "made": {"name": "tool", "call": "export"},
+        "made": {
+            "name": "tool",
+            "call": "export",
+            "options": {"quantizer": "obc", "levels": 4},
+        },
         "weights": "int8.pt",
     }
     entry = {"name": "file", "file": "other.onnx", "label": "other"}

@@ -1,5 +1,6 @@
 """For every room's tests: the slowest files first, and the means to leave out costly parts that a test is not about."""
 
+import gc
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +36,12 @@ RANKS = {Path(__file__).parent / name: rank for rank, name in enumerate(FIRST)}
 def pytest_collection_modifyitems(items):
     assert all(path.is_file() for path in RANKS), "FIRST names a file that is gone"
     items.sort(key=lambda item: RANKS.get(item.path, len(RANKS)))
+
+
+def pytest_collection_finish():
+    """Modules and tests stay until the end: later searches for garbage need not go through them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -85,11 +85,12 @@ def test_the_resolved_config_reads_as_the_same():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, undrawn):
     folder = tmp_path_factory.mktemp("other")
     raw = {**RAW, "references": ["fp32", "matched", OTHER]}
     prepared, store = prepare(validate(raw), device="cpu"), Store(folder / "store")
-    audit(prepared, out=folder / "out", store=store, executor="serial", workers=1)
+    with undrawn():
+        audit(prepared, out=folder / "out", store=store, executor="serial", workers=1)
     return prepared, store, folder / "out"
 
 

@@ -112,10 +112,11 @@ def test_the_resolved_config_reads_as_the_same():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, undrawn):
     folder = tmp_path_factory.mktemp("partly")
     prepared, store = prepare(validate(RAW), device="cpu"), Store(folder / "store")
-    audit(prepared, out=folder / "out", store=store, executor="serial", workers=1)
+    with undrawn():
+        audit(prepared, out=folder / "out", store=store, executor="serial", workers=1)
     return prepared, store, folder / "out"
 
 

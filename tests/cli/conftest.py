@@ -54,7 +54,8 @@ def bitleak(tmp_path, capfd, monkeypatch):
 @pytest.fixture
 def without_new_process(monkeypatch):
     """Spares networks from outside the new process that makes them once more."""
-    for name in ("bitleak.audit.preparation", "bitleak.single_network.quantization_job"):
-        monkeypatch.setattr(
-            importlib.import_module(name), "check_in_new_process", lambda spec: None
-        )
+    rooms = ("audit.preparation", "models.new_process", "single_network.quantization_job")
+    # All before the first change, which a module that is imported later would keep for good.
+    modules = [importlib.import_module(f"bitleak.{name}") for name in rooms]
+    for module in modules:
+        monkeypatch.setattr(module, "check_in_new_process", lambda spec: None)

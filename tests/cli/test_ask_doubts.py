@@ -5,6 +5,7 @@ import pytest
 import torch
 from toy_target import CLASSES, DEVIATION, MEAN, linear, toy
 
+from bitleak.core.errors import ModelError
 from bitleak.single_network.membership_doubts import membership_doubts
 
 NETS = """
@@ -55,6 +56,16 @@ def test_the_right_members_and_inputs_are_not_doubted(ask):
     code, out, err = ask[0]()
     assert code == 0, err
     assert "--members" not in out
+
+
+def test_a_network_that_a_new_process_makes_differently_is_refused(ask, monkeypatch):
+    def refuse(spec):
+        raise ModelError(f"{spec.options['factory']}: a new process makes another network")
+
+    monkeypatch.setattr("bitleak.models.new_process.check_in_new_process", refuse)
+    code, _, err = ask[0]()
+    assert code == 2
+    assert "--model: asknets:linear: a new process makes another network" in err
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ POPULATION = {
 }
 
 
+@pytest.mark.usefixtures("without_new_process")
 def test_a_population_is_trained_around_the_given_target(bitleak, config, tmp_path):
     config |= POPULATION
     config["target"]["releases"] = {
@@ -301,6 +302,7 @@ REFERENCES = {
 }
 
 
+@pytest.mark.usefixtures("without_new_process")
 def test_references_are_tasks_that_are_planned_and_go_on(bitleak, config, tmp_path):
     """The target takes channels in the order BGR, and its checkpoint says the number of epochs."""
     weights = torch.load(tmp_path / "model.pt")
@@ -414,6 +416,7 @@ def _figures(path):
     return dict(zip(rows.metric, rows.value, strict=True))
 
 
+@pytest.mark.usefixtures("without_new_process")
 def test_references_of_a_file_are_trained_by_the_sections_of_its_network(bitleak, config, tmp_path):
     raw = file_target(config, tmp_path)
     raw |= {"model": config["model"], **REFERENCES, "train": {**REFERENCES["train"], "epochs": 3}}

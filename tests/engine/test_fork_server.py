@@ -29,7 +29,8 @@ from bitleak.engine.executors.fork_server import STAGES_VARIABLE, open_fork_serv
 
 def tell(pipe):
     pipe.send([os.getpid(), {module!r} in sys.modules, gc.get_freeze_count() > 0, os.environ.get("OMP_NUM_THREADS")])
-    time.sleep({seconds})
+    while {waits} and not os.path.exists({end!r}):
+        time.sleep(0.02)
 
 if __name__ == "__main__":
     os.environ.pop("OMP_NUM_THREADS", None)
@@ -43,8 +44,10 @@ if __name__ == "__main__":
 """
 
 
-def script(folder: Path, module: str, seconds: float = 0, **variables: str) -> subprocess.Popen:
-    (folder / "script.py").write_text(SCRIPT.format(module=module, seconds=seconds))
+def script(folder: Path, module: str, *, waits: bool = False, **variables: str) -> subprocess.Popen:
+    """A caller whose worker ends at once, or when there is a file `end` in the folder."""
+    text = SCRIPT.format(module=module, waits=waits, end=str(folder / "end"))
+    (folder / "script.py").write_text(text)
     return subprocess.Popen(
         [sys.executable, folder / "script.py"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), **variables},
@@ -78,12 +81,13 @@ def test_stages_that_cannot_be_loaded_are_left_to_the_worker(tmp_path):
 @LINUX
 def test_nothing_stays_behind_where_the_caller_is_killed(tmp_path):
     (tmp_path / "some_stages.py").write_text("")
-    process = script(tmp_path, "some_stages", seconds=3)
+    process = script(tmp_path, "some_stages", waits=True)
     server, worker, *_ = json.loads(process.stdout.readline())
     assert not gone(server)
     assert not gone(worker)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    (tmp_path / "end").touch()
     deadline = time.monotonic() + 30
     while not (gone(server) and gone(worker)):
         assert time.monotonic() < deadline

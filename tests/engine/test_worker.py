@@ -171,3 +171,31 @@ def test_threads_are_limited_inside_and_restored_outside(monkeypatch):
     with limited_threads(1):
         assert (torch.threads, os.environ["OMP_NUM_THREADS"]) == (1, "1")
     assert (torch.threads, os.environ["OMP_NUM_THREADS"]) == (5, "7")
+
+
+def test_libraries_are_limited_whenever_they_were_loaded(monkeypatch):
+    """The search for libraries is repeated after an import alone."""
+    kit = pytest.importorskip("threadpoolctl")
+    searches = []
+
+    class Counted(kit.ThreadpoolController):
+        def __init__(self):
+            searches.append(1)
+            super().__init__()
+
+    def pools():
+        return {pool["filepath"]: pool["num_threads"] for pool in kit.threadpool_info()}
+
+    monkeypatch.setattr(kit, "ThreadpoolController", Counted)
+    monkeypatch.setitem(sys.modules, "imported_for_this_test", sys)
+    with limited_threads(2):
+        assert set(pools().values()) == {2}
+    before, searches[:] = pools(), []
+    for _ in range(3):
+        with limited_threads(2):
+            pass
+    assert not searches
+    monkeypatch.setitem(sys.modules, "imported_later", sys)
+    with limited_threads(2):
+        assert len(searches) == 1
+    assert pools() == before

@@ -8,6 +8,7 @@ from scipy.stats import mannwhitneyu, norm
 from bitleak.metrics import detectable_auc, estimate_auc, mean_over_records, roc
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize(("members", "non_members"), [(200, 200), (500, 100)])
 def test_at_the_detectable_auc_four_of_five_audits_notice(members, non_members):
     area = detectable_auc(members, non_members)
@@ -33,6 +34,7 @@ def test_the_variance_at_one_half_is_that_of_mann_and_whitney():
     assert result.pvalue == pytest.approx(2 * norm.sf(abs(z)))
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_several_targets_on_the_same_records_notice_less_each():
     """Independent halves of shared records: the AUCs do not correlate although the scores do."""
     targets, records = 4, 400

@@ -121,17 +121,16 @@ def slow_mixture(scores, member, fpr, probability):
     """Quantile of the mixture of Beta distributions, over every possible rank of the threshold."""
     others, members = np.sort(scores[~member])[::-1], int(member.sum())
     total = len(others)
+    counts = []
+    for k in range(total + 1):
+        lower = np.sum(scores[member] >= others[k - 1]) if k else 0
+        upper = np.sum(scores[member] > others[k]) if k < total else members
+        counts.append((lower, upper))
+    # (ranks, ends of the interval between two non-members)
+    above, ranks = np.array(counts), binom.pmf(np.arange(total + 1), total, fpr)
 
     def chance(x):
-        result = 0.0
-        for k in range(total + 1):
-            lower = np.sum(scores[member] >= others[k - 1]) if k else 0
-            upper = np.sum(scores[member] > others[k]) if k < total else members
-            for count in (lower, upper):
-                result += (
-                    binom.pmf(k, total, fpr) * beta.cdf(x, count + 0.5, members - count + 0.5) / 2
-                )
-        return result
+        return ranks @ beta.cdf(x, above + 0.5, members - above + 0.5).mean(axis=1)
 
     return brentq(lambda x: chance(x) - probability, 1e-9, 1 - 1e-9)
 

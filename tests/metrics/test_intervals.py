@@ -57,6 +57,7 @@ def resampled(seed, scores, other, member, times=400):
     return np.std(means), np.std(changes)
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_the_mean_and_its_change_have_the_error_of_resampled_records():
     scores, other, member = population(0)
     mean_error, change_error = resampled(1, scores, other, member)

@@ -160,12 +160,14 @@ def audits(count, shifts, seed):
         yield choice, strongest, best
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_where_nothing_leaks_the_strongest_is_at_chance_and_the_best_of_its_own_is_not():
     above = np.array([[s.low > 0.05, b.low > 0.05] for _, s, b in audits(120, [0.0] * 8, 0)])
     assert above[:, 0].mean() <= 0.025 + 2 * np.sqrt(0.025 * 0.975 / 120)
     assert above[:, 1].mean() > 0.05
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_the_pair_that_is_really_best_is_chosen_and_covered():
     truth = norm.cdf(1.5 + norm.ppf(0.05))
     results = list(audits(60, [0.5] * 5 + [1.5] + [0.5] * 2, 1))

@@ -54,6 +54,7 @@ def test_one_target_is_its_own_aggregate():
         assert measures[0] == measures[1]
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize(
     ("mode", "targets"), [("population", 4), ("dedicated", 4), ("dedicated", 6)]
 )
@@ -140,6 +141,7 @@ def test_epsilon_over_targets_is_the_largest_at_a_corrected_confidence():
     assert found[0].value < max(one.value for one in found[1:])
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_epsilon_over_targets_is_rarely_positive_on_noise():
     positive = 0
     for run in range(100):

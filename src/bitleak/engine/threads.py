@@ -5,6 +5,8 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
 
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -44,11 +46,19 @@ def limited_threads(threads: int) -> Iterator[None]:
 def _limited_blas(threads: int) -> contextlib.AbstractContextManager:
     """Limit NumPy's matrix products, by threadpoolctl (on which scikit-learn depends)."""
     try:
-        return importlib.import_module("threadpoolctl").threadpool_limits(limits=threads)
+        importlib.import_module("threadpoolctl")
     except (
         ImportError
     ):  # pragma: no cover - then NumPy's library keeps the variables it was started with
         return contextlib.nullcontext()
+    # A search takes milliseconds: as long as a small task.
+    return _thread_pools(frozenset(sys.modules)).limit(limits=threads)
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: frozenset[str]) -> Any:
+    """Search the loaded libraries for pools of threads, again after a module was imported."""
+    return importlib.import_module("threadpoolctl").ThreadpoolController()
 
 
 def usable_cores() -> int:

@@ -123,3 +123,21 @@ def test_constants_next_to_a_graph_are_no_network(bitleak, tmp_path):
     assert (code, "--weights nets/net.bin: holds the constants of net.xml" in err) == (2, True)
     code, _, err = bitleak(*ask, "nets")
     assert (code, "net.xml: not an OpenVINO file, or one without a graph" in err) == (2, True), err
+
+
+def test_asking_a_file_imports_neither_statistics_nor_the_report():
+    code = (
+        "import sys\n"
+        "import bitleak.cli.ask_command\n"
+        "from bitleak.cli.terminal import StageBars\n"
+        "from bitleak.core.plurals import count\n"
+        "from bitleak.single_network.answer_collection import collect_answers\n"
+        "from bitleak.single_network.input_doubts import check_inputs\n"
+        "from bitleak.single_network.membership_doubts import folder_doubts\n"
+        "heavy = {'torch', 'scipy', 'matplotlib', 'bitleak.report', 'bitleak.attacks'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

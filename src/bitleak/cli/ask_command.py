@@ -71,7 +71,7 @@ def ask_networks(
     """Write the answers of networks to the records of a data set, for `bitleak attack`."""
     from bitleak.cli.terminal import StageBars, print_download
     from bitleak.core.output_folder import check_out
-    from bitleak.report.format import count
+    from bitleak.core.plurals import count
     from bitleak.single_network.answer_collection import (
         collect_answers,
         prepare_answers,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from bitleak.core.plurals import count as count
 from bitleak.core.types import About, Measure
 
 REFERENCES = ("fp32", "recalibrated", "matched", "")
@@ -123,16 +124,6 @@ def size(count: float | int) -> str:
         if count >= scale:
             return f"{count / scale:.3g} {unit}"
     return f"{count:.0f} B"
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural unless the number is 1.
-
-    Example:
-        >>> count(1, "model"), count(25_000, "record")
-        ('1 model', '25,000 records')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def count_points(number: float) -> str:

@@ -80,10 +80,10 @@ def print_figures(rows: Rows) -> None:
     for attack in ATTACKS:
         print(f"\n| {attack} | AUC: {', '.join(ADVERSARIES)} | {TPR}: likewise |")
         for variant in variants:
-            cells = [
-                "; ".join(figure(rows, variant, attack, reference, metric) for reference in ADVERSARIES)
-                for metric in ("auc", TPR)
-            ]
+            cells = []
+            for metric in ("auc", TPR):
+                values = [figure(rows, variant, attack, kind, metric) for kind in ADVERSARIES]
+                cells.append("; ".join(values))
             print(f"| {variant} | {' | '.join(cells)} |")
 
 
@@ -116,7 +116,11 @@ def print_pairs(options: argparse.Namespace) -> None:
 
     lines, tests = [], []
     for variant, other in PAIRS.items():
-        line = {"variant": variant, "minus": other, **logit_changes(prepared, store, variant, other)}
+        line = {
+            "variant": variant,
+            "minus": other,
+            **logit_changes(prepared, store, variant, other),
+        }
         for attack in ATTACKS:
             for metric, values in figures[variant, attack].items():
                 change = values - figures[other, attack][metric]

@@ -7,6 +7,7 @@ import pandas
 import pytest
 import torch
 from onnx_networks import require_onnx
+from target_config import target_of
 from toy_target import CLASSES, DEVIATION, MEAN, SIZE, toy
 
 from bitleak.core.types import ModelSpec
@@ -14,44 +15,11 @@ from bitleak.quantizers.assembly import deployed
 from bitleak.quantizers.rtn import RoundToNearest
 from bitleak.report import read_summary
 
-NETS = """
-from torch import nn
-
-def linear(classes, channels, size):
-    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes))
-"""
-
-
 @pytest.fixture
 def config(tmp_path, monkeypatch, undrawn):
     """A target with its data, in the folder of the command; its reports have no figures."""
     with undrawn():
         yield target_of(tmp_path, monkeypatch)
-
-
-def target_of(tmp_path, monkeypatch):
-    target = toy()
-    (tmp_path / "toynets.py").write_text(NETS)
-    monkeypatch.syspath_prepend(tmp_path)
-    np.savez(tmp_path / "toy.npz", pixels=target.images, labels=target.labels)
-    np.save(tmp_path / "members.npy", np.isin(np.arange(800), target.members))
-    tensors = {
-        f"module._orig_mod.{name}": value for name, value in target.network.state_dict().items()
-    }
-    torch.save({"epoch": 9, "model": {"state_dict": tensors}, "loss": 0.1}, tmp_path / "model.pt")
-    return {
-        "data": {"name": "arrays", "path": "toy.npz"},
-        "model": {"name": "external", "factory": "toynets:linear"},
-        "query": {"augment": ["identity"]},
-        "fpr": [0.05],
-        "target": {
-            "weights": "model.pt",
-            "members": "members.npy",
-            "mean": list(MEAN),
-            "deviation": list(DEVIATION),
-            "releases": {"again": "model.pt", "coarse": {"name": "rtn", "levels": 3}},
-        },
-    }
 
 
 def test_a_checkpoint_is_audited_beside_its_releases(bitleak, config, tmp_path):

@@ -12,6 +12,18 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import LOGIT_SCALED
 from bitleak.metrics.membership_fit import BETTER, CERTAIN, membership_fit
 
+_RENUMBERED = {
+    "counts from 1": (
+        "{where}members: do the numbers count from 1? The target is surer of the records numbered one less (AUC "
+        "{other:.3f}) than of the listed ones ({auc:.3f}). Records are counted from 0: subtract 1"
+    ),
+    "is in reversed order": (
+        "{where}members: is the list in reversed order? The target is surer of the records as counted from the end "
+        "(AUC {other:.3f}) than of the listed ones ({auc:.3f}). Records are counted from the first one: reverse truth "
+        "values (member[::-1]), or subtract numbers from the last one"
+    ),
+}
+
 _SAMPLE = 1500
 """Records that are evaluated for the list alone, before trainings."""
 
@@ -20,27 +32,34 @@ def check_list(
     confidence: Float64[np.ndarray, "records"],
     numbers: Int64[np.ndarray, "records"],
     members: Int64[np.ndarray, "members"],
+    total: int,
     where: str = "",
 ) -> tuple[str, ...]:
-    """Refuse a list that counts from 1; return a warning if members and others may be exchanged.
+    """Refuse a list in another numbering; return a warning if members and others may be exchanged.
 
     Args:
         confidence: The target's confidence in the true class.
         numbers: Numbers of these records.
         members: Numbers of the members, as given.
+        total: Number of records of the data set.
         where: Put before the name of the field in the message.
 
     Raises:
-        ConfigError: The records numbered one less look like members, and the listed ones do not.
+        ConfigError: The records look like members that the list has if it counts from 1 or from the
+            end, and the listed ones do not.
     """
-    listed, earlier = np.isin(numbers, members), np.isin(numbers, members - 1)
-    fit = membership_fit(confidence[None], np.stack([listed, earlier]))
-    (given, shifted), (auc, shifted_auc) = fit.deviations[0], fit.auc[0]
-    if shifted > CERTAIN and shifted - given > BETTER:
-        raise ConfigError(
-            f"{where}members: do the numbers count from 1? The target is surer of the records numbered one less (AUC "
-            f"{shifted_auc:.3f}) than of the listed ones ({auc:.3f}). Records are counted from 0: subtract 1"
-        )
+    others = {
+        "counts from 1": members - 1,
+        "is in reversed order": total - 1 - members,
+    }
+    listed = [np.isin(numbers, members)]
+    listed += [np.isin(numbers, renumbered) for renumbered in others.values()]
+    fit = membership_fit(confidence[None], np.stack(listed))
+    given, auc = float(fit.deviations[0, 0]), float(fit.auc[0, 0])
+    for place, numbering in enumerate(others, start=1):
+        deviations, other_auc = float(fit.deviations[0, place]), float(fit.auc[0, place])
+        if deviations > CERTAIN and deviations - given > BETTER:
+            raise ConfigError(_RENUMBERED[numbering].format(where=where, auc=auc, other=other_auc))
     if given > -CERTAIN:
         return ()
     return (
@@ -64,4 +83,4 @@ def check_list_first(
     generator = np.random.default_rng(seed_for(seed, "list check"))
     chosen = np.sort(generator.permutation(numbers)[:_SAMPLE])
     signals = answered_signals(model, records, chosen, on_step, "checking the members")
-    return check_list(signals[:, 0, LOGIT_SCALED], chosen, members, where)
+    return check_list(signals[:, 0, LOGIT_SCALED], chosen, members, len(records.labels), where)

@@ -4,10 +4,10 @@ A network that was given its inputs in another spelling than in its training sti
 attacks on such answers find little: a figure that is too low. So a sample of the members is
 classified first. If another usual spelling of the inputs, or another order of the classes, makes
 more of them right, the audit ends with that spelling; so does one of a network that does no better
-on its members than guessing.
+on its members than guessing. If as many of them are right, but their loss is clearly smaller under
+another spelling, a warning names it.
 
-Cost: up to `SAMPLE` forward passes; if less than `SOUND` of them are right, `TRIED_SAMPLE` for each of
-about a dozen spellings, and `SAMPLE` for the best.
+Cost: up to `SAMPLE` forward passes, and those of `preparation_search`.
 """
 
 import math
@@ -18,35 +18,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from bitleak.audit.target.input_spelling import (
-    InputSpelling,
-    Proposal,
-    in_larger_units,
-    standard_proposals,
-    unit_of,
-    variations,
-)
 from bitleak.audit.target.network_answers import Records, logits_of
+from bitleak.audit.target.preparation_search import (
+    Candidate,
+    Fit,
+    Search,
+    fit_of,
+    fit_of_logits,
+    paired_deviations,
+    searched,
+)
 from bitleak.audit.target.tabular_model import StoredProbabilities
-from bitleak.core.errors import ConfigError, ModelError
+from bitleak.core.errors import ConfigError
 from bitleak.core.seeds import seed_for
-from bitleak.core.signals import signals
-from bitleak.core.types import LOG_PROBABILITY
 
 SAMPLE = 1000
 """Members that are classified."""
 
-TRIED_SAMPLE = 200
-"""Members that are classified under each other spelling."""
-
 SOUND = 0.98
-"""Accuracy on members from which no other spelling is tried."""
+"""Accuracy on members from which the audit goes on, though another spelling may be mentioned."""
 
 SMALLEST_GAIN = 0.02
 """Gain of accuracy from which another spelling is proposed."""
 
-NEARLY = 0.01
-"""Difference of accuracy up to which two spellings are about equally right."""
+SMALLEST_LOSS_GAIN = 0.005
+"""Gain of the members' mean loss from which another spelling is mentioned."""
+
+_CERTAIN_LOSS = 6.0
+"""Deviations of the paired difference by which that gain must differ from 0."""
 
 _CERTAIN = 4.0
 """Deviations by which the gain of accuracy must differ from 0, or an accuracy from guessing."""
@@ -60,21 +59,24 @@ class MemberCheck:
         accuracy: Share of them that it classifies right.
         records: Size of the sample.
         is_squashed: Whether all answers are numbers from 0 to 1, as of a sigmoid.
+        inputs_doubt: Why the inputs may be prepared otherwise than in the training; empty if there
+            is no reason.
     """
 
     accuracy: float
     records: int
     is_squashed: bool = False
+    inputs_doubt: str = ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Reasons to doubt the answers."""
-        if not self.is_squashed:
-            return ()
-        return (
+        squashed = (
             "All answers of the target are numbers from 0 to 1, as of a sigmoid; attacks take them for logits, whose "
-            "softmax is then nearly flat: leave out the last activation.",
+            "softmax is then nearly flat: leave out the last activation."
         )
+        doubts = (squashed if self.is_squashed else "", self.inputs_doubt)
+        return tuple(doubt for doubt in doubts if doubt)
 
     @property
     def sentence(self) -> str:
@@ -109,20 +111,25 @@ def check_on_members(
     sample = np.sort(generator.permutation(members)[:SAMPLE])
     labels = records.labels[sample]
     logits = logits_of(model, records, sample)
-    right = logits.argmax(axis=1) == labels
-    accuracy = float(right.mean())
+    given = fit_of_logits(logits, labels)
+    right, accuracy = given.right, given.key[0]
     is_squashed = bool(logits.min() >= 0 and logits.max() <= 1)
+    is_image = records.images.ndim == 4
+    search = searched(model, records, sample, given) if is_image else Search(None, None)
     check = MemberCheck(
-        accuracy, len(sample), is_squashed and not isinstance(model, StoredProbabilities)
+        accuracy,
+        len(sample),
+        is_squashed and not isinstance(model, StoredProbabilities),
+        _surer_inputs(search.surest, records, sample, given, where),
     )
     if accuracy >= SOUND:
         return check
     order = _class_order(logits, labels, right)
-    best = _best_proposal(model, records, sample) if records.images.ndim == 4 else None
-    if best is not None:
-        better = logits_of(model, records, sample, spelling=best.spelling).argmax(axis=1) == labels
-        share = float(better.mean())
-        if _is_better(better, right) and (order is None or share >= order.accuracy):
+    best = search.most_right
+    better = None if best is None else fit_of(best, records, sample)
+    if best is not None and better is not None:
+        share = better.key[0]
+        if _is_better(better.right, right) and (order is None or share >= order.accuracy):
             raise ConfigError(_wrong_inputs(best, accuracy, share, where))
     if order is not None:
         raise ConfigError(_wrong_order(order, accuracy, class_names, where))
@@ -140,55 +147,6 @@ def check_on_members(
     return check
 
 
-def _best_proposal(
-    model: Any, records: Records, sample: Int64[np.ndarray, "sample"]
-) -> Proposal | None:
-    """Return the spelling under which most of a few members are right; None if it is the given one."""
-    few = np.sort(
-        np.random.default_rng(seed_for(0, "spellings")).permutation(sample)[:TRIED_SAMPLE]
-    )
-    shape = tuple(records.images.shape[1:])
-    standard = standard_proposals(shape[0], _statistics(records, few))
-    proposals = [*variations(records.spelling, shape), *standard]
-    if unit_of(records.images) == 1 and float(records.pixels(few).abs().max()) > 2:
-        proposals += [in_larger_units(item) for item in standard if item.spelling.scale == 1]
-    proposals = [item for item in proposals if item.spelling != records.spelling]
-
-    def fit(spelling: InputSpelling) -> tuple[float, float]:
-        try:
-            logits = logits_of(model, records, few, spelling=spelling)
-        except ModelError:  # an overflow under a spelling that is not the network's
-            return 0.0, -math.inf
-        right = float((logits.argmax(axis=1) == records.labels[few]).mean())
-        return right, float(signals(logits, records.labels[few])[:, LOG_PROBABILITY].mean())
-
-    start = fit(records.spelling)
-    fits = [fit(item.spelling) for item in proposals]
-    # Two faults at a time: the best standardisation with channels or sides exchanged.
-    first = proposals[fits.index(max(fits))]
-    for item in variations(first.spelling, shape):
-        proposals.append(Proposal(f"{first.title}, {item.title}", item.spelling, item.rank + 3))
-        fits.append(fit(item.spelling))
-    best = max(fits)[0]
-    if best <= start[0]:
-        return None
-    # Of about equally right spellings, the smallest change; of standardisations, the likeliest.
-    near = [place for place in range(len(fits)) if fits[place][0] >= best - NEARLY]
-    return proposals[min(near, key=lambda place: (proposals[place].rank, -fits[place][1]))]
-
-
-def _statistics(
-    records: Records, few: Int64[np.ndarray, "few"]
-) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Return mean and deviation per channel of a few records, for pixels from 0 to 1."""
-    pixels = np.asarray(records.images[few], np.float64) / unit_of(records.images)
-    mean, deviation = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
-    if not (deviation > 0).all():
-        return None
-    rounded = (tuple(np.round(values, 4).tolist()) for values in (mean, deviation))
-    return next(rounded), next(rounded)
-
-
 def _is_better(after: np.ndarray, before: np.ndarray) -> bool:
     """Whether more records are right, by McNemar's test."""
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
@@ -196,12 +154,30 @@ def _is_better(after: np.ndarray, before: np.ndarray) -> bool:
     return enough and gained - lost >= _CERTAIN * math.sqrt(gained + lost)
 
 
-def _wrong_inputs(best: Proposal, before: float, after: float, where: str) -> str:
-    place = f"{where.rstrip('.')} section" if where else "call"
+def _wrong_inputs(best: Candidate, before: float, after: float, where: str) -> str:
     return (
-        f"{where}mean, deviation, scale: the target is right on {100 * before:.1f} % of its own members, but on "
-        f"{100 * after:.1f} % with {best.title}: write {best.spelling.as_text(python=not where)} in the {place}, or "
-        "the numbers of the training if they are known. Attacks on answers to other inputs would find too little"
+        f"{best.field(where)}: the target is right on {100 * before:.1f} % of its own members, but on "
+        f"{100 * after:.1f} % with {best.title}: write {best.advice(where)}, or the numbers of the training if they "
+        "are known. Attacks on answers to other inputs would find too little"
+    )
+
+
+def _surer_inputs(
+    best: Candidate | None, records: Records, sample: Any, given: Fit, where: str
+) -> str:
+    """Return a warning if the members' loss is clearly smaller under a candidate, else empty text."""
+    fit = None if best is None else fit_of(best, records, sample)
+    if best is None or fit is None:
+        return ""
+    losses = -given.key[1], -fit.key[1]
+    deviations = paired_deviations(fit, given)
+    if losses[0] - losses[1] < SMALLEST_LOSS_GAIN or deviations < _CERTAIN_LOSS:
+        return ""
+    return (
+        f"{best.field(where)}: the target fits its own members better with {best.title}: their mean loss, at one size "
+        f"of the logits, is {losses[1]:.3g} instead of {losses[0]:.3g} ({deviations:.0f} deviations of the paired "
+        f"difference). If it was trained so, write {best.advice(where)}: attacks on answers to other inputs find "
+        "too little."
     )
 
 

@@ -187,4 +187,4 @@ def checked_lead(config: Config, target: Target) -> tuple[str, ...]:
     tier = tier_lines(2, 0.0, work, len(target.parts.members), len(target.releases))
     # How the weights and the recipe were read is said here, as an audit has no other place for it.
     notes = [note for note in target.facts.notes if not note.startswith("data: ")]
-    return (*tier, *override, *doubts, baseline.sentence, check.sentence, *notes)
+    return (*tier, *override, *check.warnings, *doubts, baseline.sentence, check.sentence, *notes)

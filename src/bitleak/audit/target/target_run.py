@@ -211,7 +211,7 @@ def audited_target(
     answers_of_target = _answers(target.model, target, FULL, on_step)
     releases = [Release(FULL, "", None, answers_of_target, sizes=sizes)]
     confidence = answers_of_target.pool[:, 0, LOGIT_SCALED]
-    exchanged = check_list(confidence, pool, parts.members, target.where)
+    exchanged = check_list(confidence, pool, parts.members, len(records.labels), target.where)
     seconds = (time.monotonic() - start) / (len(asked) * len(records.queries))
     models = [checked.given.get(name) or _release(target, name) for name in target.releases]
     for release in models:

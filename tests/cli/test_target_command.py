@@ -15,6 +15,7 @@ from bitleak.quantizers.assembly import deployed
 from bitleak.quantizers.rtn import RoundToNearest
 from bitleak.report import read_summary
 
+
 @pytest.fixture
 def config(tmp_path, monkeypatch, undrawn):
     """A target with its data, in the folder of the command; its reports have no figures."""

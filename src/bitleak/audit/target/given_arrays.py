@@ -76,7 +76,13 @@ def label_array(labels: Any, records: int) -> np.ndarray:
             f"labels: expected one per record ({records:,}), got shape {classes.shape}{hint}"
         )
     if classes.dtype.kind not in "iu":
-        raise ConfigError(f"labels: expected integers from 0, got {classes.dtype}")
+        hint = ""
+        if classes.dtype.kind in "UOST":
+            hint = (
+                " (text); np.unique(labels, return_inverse=True)[1] numbers classes by the alphabet, which must be "
+                "the order of the network's outputs"
+            )
+        raise ConfigError(f"labels: expected integers from 0, got {classes.dtype}{hint}")
     if classes.min(initial=0) < 0:
         record = int(classes.argmin())
         raise ConfigError(

@@ -6,6 +6,7 @@ with `unit` = 255 for 8-bit pixels and 1 for others. The usual spellings are kno
 network that errs on its own members can be tried under each of them.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -155,7 +156,7 @@ def in_larger_units(proposal: Proposal) -> Proposal:
 
 
 def variations(spelling: InputSpelling, pixels: Sequence[int]) -> Iterator[Proposal]:
-    """Yield the spelling for pixels up to 255 or 1 instead, with channels, and with sides exchanged.
+    """Yield the spelling for pixels up to 255 or 1, with roots of deviations, channels or sides exchanged.
 
     Args:
         spelling: The spelling.
@@ -165,6 +166,10 @@ def variations(spelling: InputSpelling, pixels: Sequence[int]) -> Iterator[Propo
         scale = 256.0 - spelling.scale
         title = f"the given mean and deviation, for pixels from 0 to {scale:g}"
         yield Proposal(title, replace(spelling, scale=scale))
+    if spelling.scale == 1.0 and max(spelling.deviation) < 1:
+        roots = tuple(math.sqrt(value) for value in spelling.deviation)
+        title = "the square roots of the given deviations, which are variances then"
+        yield Proposal(title, replace(spelling, deviation=roots))
     if pixels[0] == 3:
         order: Channels = "rgb" if spelling.channels == "bgr" else "bgr"
         yield Proposal("channels exchanged", replace(spelling, channels=order))

@@ -1,15 +1,16 @@
 """Reasons to doubt a list of members, from the target's answers to listed and other records."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from bitleak.audit.target.network_answers import Records, answered_signals
 from bitleak.audit.target.tabular_model import OnStep
 from bitleak.core.errors import ConfigError
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import LOGIT_SCALED
+from bitleak.core.types import CORRECT, LOGIT_SCALED
 from bitleak.metrics.membership_fit import BETTER, CERTAIN, membership_fit
 
 _RENUMBERED = {
@@ -23,6 +24,9 @@ _RENUMBERED = {
         "values (member[::-1]), or subtract numbers from the last one"
     ),
 }
+
+_KNOWN = 0.3
+"""Share of members by which a target must exceed guessing before its guessing on others is a doubt."""
 
 _SAMPLE = 1500
 """Records that are evaluated for the list alone, before trainings."""
@@ -68,6 +72,35 @@ def check_list(
     )
 
 
+def labels_doubt(
+    right: Bool[np.ndarray, "records"],
+    labels: Int64[np.ndarray, "records"],
+    member: Bool[np.ndarray, "records"],
+) -> tuple[str, ...]:
+    """Return a warning if the target is right on its members, and guesses on the others.
+
+    Labels of the others that belong to other records make every attack look strong.
+
+    Args:
+        right: True for a record that the target classifies right.
+        labels: Their classes.
+        member: True for members.
+    """
+    others = labels[~member]
+    if not len(others) or member.all():
+        return ()
+    shares = float(right[member].mean()), float(right[~member].mean())
+    guess = float(np.bincount(others).max() / len(others))
+    deviation = math.sqrt(guess * (1 - guess) / len(others))
+    if shares[1] >= guess + CERTAIN * deviation or shares[0] < guess + _KNOWN:
+        return ()
+    return (
+        f"The target is right on {100 * shares[0]:.1f} % of its members, and on {100 * shares[1]:.1f} % of the others, "
+        f"no better than guessing ({100 * guess:.1f} %): are the labels of the others those of other records, or "
+        "their images prepared otherwise? Then attacks recognise the mistake and not the membership.",
+    )
+
+
 def check_list_first(
     model: object,
     records: Records,
@@ -83,4 +116,9 @@ def check_list_first(
     generator = np.random.default_rng(seed_for(seed, "list check"))
     chosen = np.sort(generator.permutation(numbers)[:_SAMPLE])
     signals = answered_signals(model, records, chosen, on_step, "checking the members")
-    return check_list(signals[:, 0, LOGIT_SCALED], chosen, members, len(records.labels), where)
+    doubts = labels_doubt(
+        signals[:, 0, CORRECT] > 0, records.labels[chosen], np.isin(chosen, members)
+    )
+    return doubts + check_list(
+        signals[:, 0, LOGIT_SCALED], chosen, members, len(records.labels), where
+    )

@@ -124,25 +124,29 @@ def check_on_members(
     )
     if accuracy >= SOUND:
         return check
+    # Compared with the constant answer of the most frequent class.
+    guess = float(np.bincount(labels).max() / len(labels))
+    limit = guess + _CERTAIN * math.sqrt(guess * (1 - guess) / len(labels))
     order = _class_order(logits, labels, right)
+    if order is not None and order.accuracy < limit:
+        order = None  # from worse than guessing to guessing
     best = search.most_right
     better = None if best is None else fit_of(best, records, sample)
     if best is not None and better is not None:
         share = better.key[0]
-        if _is_better(better.right, right) and (order is None or share >= order.accuracy):
+        is_better = _is_better(better.right, right) and (share >= limit or guess == 1)
+        if is_better and (order is None or share >= order.accuracy):
             raise ConfigError(_wrong_inputs(best, accuracy, share, where))
     if order is not None:
         raise ConfigError(_wrong_order(order, accuracy, class_names, where))
-    # Compared with the constant answer of the most frequent class.
-    guess = float(np.bincount(labels).max() / len(labels))
-    deviation = math.sqrt(guess * (1 - guess) / len(labels))
-    if accuracy < guess + _CERTAIN * deviation and guess < 1:
+    if accuracy < limit and guess < 1:
         raise ConfigError(
             f"{where}weights: the target is right on {100 * accuracy:.1f} % of {len(sample):,} of its own "
             f"members, no better than guessing ({100 * guess:.1f} %), under every spelling of the inputs "
             "that was tried (0 to 1, 0 to 255, ImageNet's, CIFAR's, channels or sides exchanged) and every "
             "order of the classes. The weights may be untrained or another network's, the labels those of "
             f"other records, or the inputs prepared in another way ({where}mean, deviation, scale)"
+            f"{_too_wide(records)}"
         )
     return check
 
@@ -178,6 +182,17 @@ def _surer_inputs(
         f"of the logits, is {losses[1]:.3g} instead of {losses[0]:.3g} ({deviations:.0f} deviations of the paired "
         f"difference). If it was trained so, write {best.advice(where)}: attacks on answers to other inputs find "
         "too little."
+    )
+
+
+def _too_wide(records: Records) -> str:
+    """Return a hint for answers that are wider than the labels, else empty text."""
+    known = int(records.labels.max()) + 1
+    if records.classes <= 2 * known:
+        return ""
+    return (
+        f". The network answers with {records.classes:,} numbers, and the labels have {known:,} classes: are these "
+        "features, before the last layer?"
     )
 
 

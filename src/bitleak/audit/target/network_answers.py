@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from bitleak.audit.target.input_spelling import InputSpelling, unit_of
 from bitleak.audit.target.tabular_model import OnStep, StoredProbabilities, predicted
 from bitleak.core.errors import ConfigError, ModelError
+from bitleak.core.reused_memory import reuse_freed_memory
 from bitleak.core.signals import signals
 from bitleak.core.types import SIGNALS
 from bitleak.data.augment import apply_query
@@ -228,6 +229,7 @@ def _evaluated(model: nn.Module) -> Iterator[Callable[[Tensor], Any]]:
                 f"{type(model).__name__} does not take float32 inputs of shape {tuple(inputs.shape)}: {reason}"
             ) from error
 
+    reuse_freed_memory()
     model.eval()
     try:
         with torch.inference_mode(), exact_float32():

@@ -11,9 +11,10 @@ from jaxtyping import Bool
 
 from bitleak.audit.file_summaries import opened_summary
 from bitleak.audit.target.blind_baseline import BlindBaseline, blind_baseline
+from bitleak.audit.target.copied_records import copy_doubts
 from bitleak.audit.target.file_releases import ReleaseTool
 from bitleak.audit.target.image_features import features_of
-from bitleak.audit.target.list_doubts import check_list, check_list_first
+from bitleak.audit.target.list_doubts import check_list, check_list_first, labels_doubt
 from bitleak.audit.target.member_check import MemberCheck, check_on_members
 from bitleak.audit.target.network_answers import (
     Records,
@@ -48,7 +49,7 @@ from bitleak.audit.target.target_audit import (
 from bitleak.audit.target.tier_lines import TrainingWork, swap_warning, tier_lines
 from bitleak.core.errors import ConfigError
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import LOGIT_SCALED, ReferenceKind
+from bitleak.core.types import CORRECT, LOGIT_SCALED, ReferenceKind
 from bitleak.core.variants import FULL
 from bitleak.data.stored_files import StoredFiles
 from bitleak.metrics import why_unmeasurable
@@ -148,7 +149,7 @@ def checked_target(target: Target, on_step: OnStep = silent) -> CheckedTarget:
         where=target.where,
     )
     parts = target.parts
-    doubts: list[str] = []
+    doubts = [*copy_doubts(target.records, parts, target.where)]
     for release in given.values():
         doubts += release_doubts(
             release.name, release.model, target.model, target.records, parts.members
@@ -212,6 +213,8 @@ def audited_target(
     releases = [Release(FULL, "", None, answers_of_target, sizes=sizes)]
     confidence = answers_of_target.pool[:, 0, LOGIT_SCALED]
     exchanged = check_list(confidence, pool, parts.members, len(records.labels), target.where)
+    right = answers_of_target.pool[:, 0, CORRECT] > 0
+    list_doubts = labels_doubt(right, records.labels[pool], member) + exchanged
     seconds = (time.monotonic() - start) / (len(asked) * len(records.queries))
     models = [checked.given.get(name) or _release(target, name) for name in target.releases]
     for release in models:
@@ -250,7 +253,7 @@ def audited_target(
             *target.facts.warnings,
             *check.warnings,
             *checked.doubts,
-            *(swap_warning(attacked.rows) or exchanged),
+            *(swap_warning(attacked.rows) or list_doubts),
             *release_outliers(releases),
         ),
     )

@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from bitleak.audit.target.file_releases import PREPARATIONS
 from bitleak.audit.target.input_spelling import (
     InputSpelling,
     Proposal,
@@ -39,6 +38,7 @@ from bitleak.core.errors import ModelError
 from bitleak.core.seeds import seed_for
 from bitleak.core.signals import signals
 from bitleak.core.types import LOG_PROBABILITY
+from bitleak.runtimes.file_agreement import PREPARATIONS
 from bitleak.runtimes.file_network import FileNetwork
 from bitleak.runtimes.runtime import CheckedNetwork, open_network
 

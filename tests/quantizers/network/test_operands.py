@@ -1,5 +1,7 @@
 """The levels of a layer are those of the weight that its product is given, in the network as it is loaded."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -143,3 +145,15 @@ def test_the_last_hook_and_mode_are_gone_afterwards():
     check_operands(deployed(network, found), found, images)
     assert not network[0]._forward_hooks
     assert not network[0]._forward_pre_hooks
+
+
+def test_quantizing_does_not_load_the_compiler_of_pytorch():
+    code = (
+        "import sys, torch; from torch import nn; from bitleak.quantizers.brecq import BRECQ\n"
+        "network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))\n"
+        "images = torch.randn(8, 1, 4, 4)\n"
+        "BRECQ(levels=3, iterations=5)(network, images, torch.Generator())\n"
+        "print({'torch._dynamo', 'sympy'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"

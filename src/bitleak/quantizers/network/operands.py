@@ -143,6 +143,11 @@ def _calls(network: nn.Module, names: list[str]) -> Iterator[list[str]]:
 class _Products(TorchDispatchMode):
     """Shows the weight of each product that is run while a layer is called."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: else PyTorch loads its compiler at the first product, which takes seconds."""
+        return False
+
     def __init__(self, called: list[str], look: Callable[[str, Tensor], None]) -> None:
         super().__init__()
         self.called, self.look = called, look

@@ -82,7 +82,7 @@ class InMemoryActivations:
 
     def batch(self, records: Int64[Tensor, "batch"]) -> Float[Tensor, "batch *shape"]:
         """Return a copy of some records, by number."""
-        return self.values[records].contiguous()
+        return self.values.index_select(0, records).contiguous()
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,13 @@ Cost: iterations * (forward + backward of a batch), and two forward passes over 
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from bitleak.models.layout import memory_format
@@ -288,20 +289,66 @@ def _learn(
     """Learn the codes by mini-batches of inputs, targets and, if given, importance."""
     relaxation = RoundingRelaxation(rounding.up, schedule)
     weights = torch.empty_like(rounding.start)
+    # The layers' weights are views of one buffer, which every step fills anew.
+    leaves = {
+        name: part.detach().requires_grad_() for name, part in rounding.split(weights).items()
+    }
     order = _batches(len(data[0]), schedule, generator)
     places = [order.to(values.index_device) for values in data]
-    for step in range(schedule.iterations):
-        torch.addcmul(rounding.start, rounding.step, relaxation.up, out=weights)
-        flat = weights.detach().requires_grad_()
-        tensors = {f"{name}.weight": part for name, part in rounding.split(flat).items()}
-        inputs, *targets = (
-            values.batch(place[step]) for values, place in zip(data, places, strict=True)
-        )
-        outputs = functional_call(piece, tensors, (inputs,))
-        # Both ends of the chain rule are written out: the graph holds no loss and no rounding.
-        (gradient,) = torch.autograd.grad(outputs, flat, _loss_gradient(outputs.detach(), *targets))
-        relaxation.step(gradient.mul_(rounding.step), step)
+    with _with_weights(piece, leaves):
+        for step in range(schedule.iterations):
+            torch.addcmul(rounding.start, rounding.step, relaxation.up, out=weights)
+            inputs, *targets = (
+                values.batch(place[step]) for values, place in zip(data, places, strict=True)
+            )
+            # Both ends of the chain rule are written out: the graph holds no loss and no rounding.
+            outputs = piece.forward(inputs)
+            slope = _loss_gradient(outputs.detach(), *targets)
+            gradients = torch.autograd.grad(
+                _Slope.apply(outputs, slope), list(leaves.values()), materialize_grads=True
+            )
+            gradient = torch.cat([part.flatten() for part in gradients])
+            relaxation.step(gradient.mul_(rounding.step), step)
     return rounding.codes(relaxation.variable >= 0)
+
+
+@contextmanager
+def _with_weights(piece: fx.GraphModule, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let the layers compute with other tensors as their weights, as `functional_call` does.
+
+    A weight that several modules share is replaced in all of them. Once for all steps, since
+    `functional_call` looks at every parameter of the piece in each call.
+    """
+    replaced: list[tuple[dict[str, nn.Parameter | None], str, nn.Parameter]] = []
+    tensors = {id(piece.get_parameter(f"{name}.weight")): part for name, part in weights.items()}
+    for module in piece.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and id(parameter) in tensors:
+                replaced.append((module._parameters, name, parameter))
+    try:
+        for parameters, name, parameter in replaced:
+            parameters[name] = cast(nn.Parameter, tensors[id(parameter)])
+        yield
+    finally:
+        for parameters, name, parameter in replaced:
+            parameters[name] = parameter
+
+
+class _Slope(torch.autograd.Function):
+    """A loss without a value, whose derivative by the outputs is given.
+
+    `torch.autograd.grad` with `grad_outputs` would load PyTorch's symbolic shapes, a second of a
+    core in every process.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, slope: Tensor) -> Tensor:
+        ctx.slope = slope
+        return outputs.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        return ctx.slope, None
 
 
 def _loss_gradient(outputs: Tensor, targets: Tensor, importance: Tensor | None = None) -> Tensor:

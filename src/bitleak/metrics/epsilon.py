@@ -43,6 +43,7 @@ targets' records would take a record's scores under several targets for independ
 are chosen once, at the stricter confidence, and judged at both.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,7 +55,7 @@ from bitleak.core.types import Measure, Scores
 from bitleak.metrics.clusters import dense_clusters, single_records
 from bitleak.metrics.measures import TotalAndTargets
 from bitleak.metrics.proportions import exact_high, exact_low
-from bitleak.metrics.roc import Roc, roc
+from bitleak.metrics.roc import Roc, roc, spaced_counts
 
 Direction = Literal["members", "non_members"]
 DIRECTIONS: tuple[Direction, Direction] = ("members", "non_members")
@@ -135,7 +136,20 @@ def epsilon_bounds(
 
 
 def random_half(member: Bool[np.ndarray, "records"], seed: int) -> Bool[np.ndarray, "records"]:
-    """Return a random half of the members with a random half of the non-members."""
+    """Return a random half of the members with a random half of the non-members.
+
+    The halves of a membership are drawn once for all attacks; the array is read-only.
+
+    Raises:
+        ValueError: There are fewer than 2 members or non-members.
+    """
+    return _half(np.asarray(member, bool).tobytes(), seed)
+
+
+@functools.lru_cache(maxsize=64)
+def _half(truths: bytes, seed: int) -> Bool[np.ndarray, "records"]:
+    """Return `random_half` of a membership as bytes."""
+    member = np.frombuffer(truths, bool)
     first, generator = np.zeros(len(member), bool), np.random.default_rng(seed)
     for group in (member, ~member):
         indices = np.flatnonzero(group)
@@ -143,6 +157,7 @@ def random_half(member: Bool[np.ndarray, "records"], seed: int) -> Bool[np.ndarr
             counts = f"{int(member.sum())} of {len(member)}"
             raise ValueError(f"both halves need members and non-members, got {counts}")
         first[generator.permutation(indices)[: len(indices) // 2]] = True
+    first.setflags(write=False)
     return first
 
 
@@ -233,8 +248,8 @@ def _best_threshold(
         tail: Chance that one end of an interval is wrong.
     """
     upwards = errors if direction == "members" else errors[::-1]
-    steps = np.geomspace(1, max(upwards[-1], 1), CORNERS - 1).round()
-    points = np.searchsorted(upwards, np.unique(np.append(steps, 0)), side="right") - 1
+    steps = spaced_counts(max(int(upwards[-1]), 1), CORNERS - 1)
+    points = np.searchsorted(upwards, steps, side="right") - 1
     if direction == "non_members":
         points = len(errors) - 1 - points
     tpr = exact_low(curve.true_positives[points], curve.members, tail)

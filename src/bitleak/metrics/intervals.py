@@ -162,17 +162,18 @@ def _correlation(estimates: Sequence[Estimate], *, unknown: float) -> _Matrix:
     influences = _influences(estimates)
     choice = np.sqrt([estimate.choice_variance for estimate in estimates])
     covariance = influences @ influences.T
-    alike = _quotient(covariance, np.diag(covariance), 0.0)  # R of the module's docstring
-    total = np.diag(covariance) + choice**2
+    variance = covariance.diagonal()
+    alike = _quotient(covariance, variance, 0.0)  # R of the module's docstring
+    total = variance + choice**2
     shared = np.minimum(alike**2, 1 - _NEAR * np.maximum(1 - alike**2, 0.0) ** 0.25)
-    correlation = _quotient(covariance + shared * np.outer(choice, choice), total, unknown)
+    correlation = _quotient(covariance + shared * (choice[:, None] * choice), total, unknown)
     np.fill_diagonal(correlation, 1.0)
-    return np.clip(correlation, -1.0, 1.0)
+    return np.minimum(np.maximum(correlation, -1.0), 1.0)
 
 
 def _quotient(covariance: _Matrix, variance: _Figures, unknown: float) -> _Matrix:
-    scale = np.sqrt(np.outer(variance, variance))
-    return np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), unknown)
+    scale = np.sqrt(variance[:, None] * variance)
+    return np.divide(covariance, scale, out=np.full_like(covariance, unknown), where=scale > 0)
 
 
 def _mean_reach(

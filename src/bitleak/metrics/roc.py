@@ -14,7 +14,7 @@ Cost: one sort, O(records log records).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -145,11 +145,25 @@ def thin_curve(curve: Roc, points: int = 256) -> Curve:
         curve: A ROC curve.
         points: At least 4.
     """
-    counts = np.geomspace(1, curve.non_members, integer_in("points", points, 4) - 2).round()
-    counts = np.unique(np.append(counts, 0))
+    counts = spaced_counts(curve.non_members, integer_in("points", points, 4) - 2)
     last = np.searchsorted(curve.false_positives, counts, side="right") - 1
     index = np.unique(np.concatenate([[0], last]))
     return np.stack([curve.fpr[index], curve.tpr[index]], axis=1)
+
+
+@lru_cache(maxsize=256)
+def spaced_counts(most: int, count: int) -> Float64[np.ndarray, "counts"]:
+    """Return 0 and at most `count` whole numbers from 1 to `most`, spaced evenly on a log scale.
+
+    Curves of all attacks share them, so they are computed once; the array is read-only.
+
+    Example:
+        >>> spaced_counts(100, 5).tolist()
+        [0.0, 1.0, 3.0, 10.0, 32.0, 100.0]
+    """
+    counts = np.unique(np.append(np.geomspace(1, most, count).round(), 0))
+    counts.setflags(write=False)
+    return counts
 
 
 def mean_curve(curves: Sequence[Roc], points: int = 256) -> Curve:

@@ -132,7 +132,7 @@ def test_two_writers_with_different_bytes_are_never_mixed(store, elsewhere, monk
 def test_large_arrays_are_mapped_from_a_copy(store, elsewhere):
     store.write(TASK, {"large": np.zeros(MAPPED, np.uint8)}, {})
     array = elsewhere().read(TASK)["large"]
-    assert isinstance(array, np.memmap)
+    assert isinstance(array.base, np.memmap)
     assert not array.flags.writeable
 
 

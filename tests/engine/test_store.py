@@ -75,7 +75,7 @@ def test_bytes_do_not_depend_on_the_layout_in_memory(tmp_path):
 
 def test_large_arrays_are_mapped_and_read_only(tmp_path):
     array = read_artifact(write_artifact(tmp_path, "large", np.zeros(MAPPED, np.uint8)))
-    assert isinstance(array, np.memmap)
+    assert isinstance(array.base, np.memmap)
     assert not array.flags.writeable
 
 

@@ -5,6 +5,7 @@ are there are compared here, so that no number in it decides how much memory is 
 """
 
 import ast
+import functools
 import math
 import re
 from dataclasses import dataclass
@@ -135,6 +136,7 @@ def _exactly(stream: Stream, size: int) -> bytes:
     return content
 
 
+@functools.lru_cache(maxsize=512)
 def _fields(text: str) -> tuple[tuple[int, ...], str, str]:
     """Shape, order and type of a header's text."""
     try:

@@ -96,7 +96,9 @@ def _array(path: Path) -> np.ndarray:
         if size < MAPPED:
             return read_array(stream, path.name, size)
         header = read_header(stream, path.name, size)
-    return np.memmap(path, header.dtype, "r", header.start, header.shape, header.order)  # type: ignore[call-overload]
+    mapped = np.memmap(path, header.dtype, "r", header.start, header.shape, header.order)  # type: ignore[call-overload]
+    # As a plain array, since every slice of a `memmap` runs Python code of its own.
+    return np.asarray(mapped)
 
 
 def why_unreadable(path: Path) -> str:

@@ -74,8 +74,12 @@ class Folder:
 
     def find(self, key: str) -> PurePath | None:
         """Return the place of the task with this key, of any stage, if it has a manifest."""
-        places = (stage / key[:2] / key for stage in self._stages())
-        return next((place for place in places if self.has(place)), None)
+        # Texts, since a `Path` takes as long as a system call, and steps read dozens of results.
+        for stage in sorted(self._stage_names()):
+            place = f"{self.root}/{stage}/{key[:2]}/{key}"
+            if os.path.isfile(f"{place}/{MANIFEST}"):
+                return Path(place)
+        return None
 
     def places(self) -> Iterator[PurePath]:
         """Yield all places, sorted, those without a manifest too."""
@@ -242,10 +246,16 @@ class Folder:
         return shutil.disk_usage(self.root).free
 
     def _stages(self) -> list[Path]:
-        folders = [
-            path for path in self.root.iterdir() if path.is_dir() and path.name.isidentifier()
-        ]
-        return sorted(path for path in folders if path.name != "logs")
+        return sorted(self.root / name for name in self._stage_names())
+
+    def _stage_names(self) -> list[str]:
+        """Return the names of the folders that hold results, in any order."""
+        names = []
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                if entry.name.isidentifier() and entry.name != "logs" and entry.is_dir():
+                    names.append(entry.name)
+        return names
 
     def _folders(self) -> Iterator[Path]:
         """Yield the folders that hold results and temporary folders."""

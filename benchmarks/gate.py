@@ -1,6 +1,7 @@
 """Wrong passes and fails of `bitleak check`, and its power, where the truth is known.
 
     python benchmarks/gate.py [--audits 1000] [--world one population trainings] [--kind max margin]
+                              [--figure auc tpr@0.01 test_accuracy]
 
 Scores of non-members are standard normal, those of members are shifted so that the true figure is
 the limit itself (wrong passes and wrong fails: each at most 5 %), or better than it by a margin
@@ -19,6 +20,7 @@ Full precision's noise and a variant's correlate by 0.9 beyond what belongs to t
 
 import argparse
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -149,10 +151,10 @@ def compared_rates(
     return passed / audits, failed / audits
 
 
-def print_margins(world: str, audits: int) -> None:
+def print_margins(world: str, metrics_shown: Sequence[str], audits: int) -> None:
     """Print a line per figure and margin."""
     for metric, cases in COMPARED.items():
-        for full, margin in cases:
+        for full, margin in cases if metric in metrics_shown else ():
             passes, fails = compared_rates(world, metric, full, margin, margin, audits)
             power, _ = compared_rates(world, metric, full, 0.0, margin, audits)
             limit = Limit(metric, margin, change=metric != "test_accuracy")
@@ -169,6 +171,7 @@ def main() -> None:
     parser.add_argument("--audits", type=int, default=1000)
     parser.add_argument("--world", nargs="+", choices=WORLDS, default=WORLDS)
     parser.add_argument("--kind", nargs="+", choices=("max", "margin"), default=("max", "margin"))
+    parser.add_argument("--figure", nargs="+", choices=tuple(COMPARED), default=tuple(COMPARED))
     options = parser.parse_args()
     started = time.process_time()
     print(
@@ -177,9 +180,10 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for world in options.world:
         if "margin" in options.kind:
-            print_margins(world, options.audits)
+            print_margins(world, options.figure, options.audits)
         for metric, limits in LIMITS.items():
-            for limit in limits if "max" in options.kind else ():
+            shown = "max" in options.kind and metric in options.figure
+            for limit in limits if shown else ():
                 passes, fails = rates(world, metric, limit, limit, options.audits)
                 margin = MARGINS[metric]
                 lower = max(limit - margin, 0.5 if metric == "auc" else FPR)

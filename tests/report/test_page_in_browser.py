@@ -163,3 +163,34 @@ def test_nothing_is_wider_than_the_screen_and_colours_follow_it(browser, folder,
     assert browser.run("document.documentElement.scrollWidth") <= width
     paper = browser.run("getComputedStyle(document.body).backgroundColor")
     assert (paper == "rgb(255, 255, 255)") is not dark
+
+
+def test_the_first_screen_holds_the_answer_the_limits_and_how_sure_it_is(page):
+    for place in (".answer", "#limits-title", "#chart-tradeoff", ".notes h2"):
+        top = page.run(f"document.querySelector({place!r}).getBoundingClientRect().top")
+        assert 0 < top < 850, place
+
+
+def test_the_names_of_the_curves_are_inside_their_picture(page):
+    page.run('document.getElementById("curves").open = true')
+    page.wait('document.getElementById("chart-curves").hasAttribute("data-ready")')
+    tops = page.run(
+        """(() => { const svg = document.querySelector("#chart-curves svg");
+        const names = [...svg.querySelectorAll(".role-legend-label text")];
+        return [svg.getBoundingClientRect().top, ...names.map((n) => n.getBoundingClientRect().top)]; })()"""
+    )
+    assert len(tops) == 3
+    assert min(tops) == tops[0]
+
+
+def test_print_opens_the_parts_and_leaves_their_long_tables_folded(browser, folder):
+    browser.open(folder / "report.html", media="print")
+    browser.wait(READY)
+    visible = "(node) => node.checkVisibility({contentVisibilityAuto: true})"
+    parts = f'[...document.querySelectorAll("details.part > p")].map({visible})'
+    tables = f'[...document.querySelectorAll("details.part details table")].map({visible})'
+    shown, folded = browser.run(parts), browser.run(tables)
+    assert len(shown) > 5
+    assert all(shown)
+    assert len(folded) > 5
+    assert not any(folded)

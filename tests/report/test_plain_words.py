@@ -1,5 +1,7 @@
 """The answer in plain words, and the table at the end of the terminal."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -50,14 +52,38 @@ def test_the_answer_is_about_the_smallest_variant_that_keeps_its_accuracy(settin
         "Shipped at 2 bits by BRECQ (brecq-2, 8 kB, the smallest shown to lose at most 2 points of "
         "accuracy), this model keeps 98.4 of 98.7 % accuracy (-0.3 [-0.8, 0.2] points).",
         "The strongest adversary tried picks out 5.0 % [3.9, 6.2] of the training records at 1 false "
-        "accusation in a hundred; of the full-precision model, 8.9 % [7.4, 10.6]; the audit shows that "
-        "this is less.",
+        "accusation in a hundred; of the full-precision model, 8.9 % [7.4, 10.6], which the audit shows "
+        "to be more.",
     )
 
 
 def test_a_difference_that_was_not_found_is_not_claimed(settings):
     answer = plain_answer(audit(LARGE), settings)
     assert answer[1].endswith("8.9 % [7.4, 10.6]; the audit does not show a difference.")
+
+
+def with_pairs(table, *, rate, area):
+    """The rows with other figures of every variant: a TPR of this value and an AUC of that."""
+    rows = []
+    for (variant, attack, reference, metric), measure in table.cells.items():
+        if metric == "tpr@0.01":
+            measure = replace(measure, value=rate, low=rate - 0.003, high=rate + 0.003)
+            pairs = Measure(area, low=area - 0.01, high=area + 0.01)
+            rows.append(Row(variant, "", 4, attack, reference, "all", "auc", pairs))
+        quantizer = "" if variant == "fp32" else "brecq"
+        rows.append(Row(variant, quantizer, 4, attack, reference, "all", metric, measure))
+    return tabulate(rows)
+
+
+def test_pairs_that_are_told_apart_are_named_where_few_false_accusations_show_nothing(settings):
+    answer = plain_answer(with_pairs(audit(SMALL), rate=0.011, area=0.85), settings)
+    assert answer[2:] == (
+        "With more false accusations it finds more: shown a training record and another record, it tells "
+        "which is which in 85.0 % [84.0, 86.0] of such pairs; of the full-precision model, 85.0 % "
+        "[84.0, 86.0]. Guessing is right in 50 %.",
+    )
+    assert len(plain_answer(with_pairs(audit(SMALL), rate=0.05, area=0.85), settings)) == 2
+    assert len(plain_answer(with_pairs(audit(SMALL), rate=0.011, area=0.505), settings)) == 2
 
 
 def test_the_choice_of_the_variant_does_not_look_at_its_leakage(settings):

@@ -48,7 +48,7 @@ def compare_two_runs(
     if form == "json":
         print(json.dumps(asdict(result), indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        _print_comparison(result)
+        _print_comparison(result, (first, second))
     return 0
 
 
@@ -60,10 +60,12 @@ def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _print_comparison(result: "RunComparison") -> None:
+def _print_comparison(result: "RunComparison", folders: tuple[Path, Path]) -> None:
     """Print a table of at most 80 columns, unless a name is long, and the notes."""
-    print(f"A: {result.titles[0]} ({result.adversaries[0]})")
-    print(f"B: {result.titles[1]} ({result.adversaries[1]})")
+    for letter, folder, title, adversary in zip(
+        "AB", folders, result.titles, result.adversaries, strict=True
+    ):
+        print(f"{letter}: {folder}: {title} (adversary {adversary})")
     width = max(len(entry.variant) for entry in result.differences)
     metric = ""
     for entry in result.differences:

@@ -1,6 +1,7 @@
 """Numbers and names as people read them; one form for the page, the figures and the terminal."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from bitleak.core.plurals import count as count
@@ -111,6 +112,19 @@ def difference(measure: Measure | None, decimals: int, *, factor: float = 1.0) -
     paired = Measure(measure.difference, low=measure.difference_low, high=measure.difference_high)
     shown = round(factor * measure.difference, decimals) + 0.0  # no negative zero
     return f"{shown:+.{decimals}f} {interval(paired, decimals, factor=factor)}".strip()
+
+
+def network_name(network: str) -> str:
+    """Return the name of a network without its options.
+
+    Example:
+        >>> network_name("cnn width=16"), network_name("a net.onnx")
+        ('cnn', 'a net.onnx')
+        >>> network_name("external factory=pictures:make_network options={'width': 16}")
+        'pictures:make_network'
+    """
+    factory = re.match(r"external factory=(\S+)", network)
+    return factory[1] if factory else re.split(r" \w+=", network)[0]
 
 
 def size(count: float | int) -> str:

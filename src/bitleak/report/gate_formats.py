@@ -85,7 +85,8 @@ def as_junit(result: GateResult) -> str:
     """Return JUnit XML: a test case per variant and limit, and one per variant as a whole."""
     cases = []
     for check in result.variants:
-        cases.append(_case(check.variant, "all limits", check.outcome, check.needed))
+        reason = next((limit.reason for limit in check.limits if limit.reason), "")
+        cases.append(_case(check.variant, "all limits", check.outcome, check.needed or reason))
     failures = sum(check.outcome == "fail" for check in result.variants)
     errors = sum(check.outcome in ("inconclusive", "not evaluable") for check in result.variants)
     counts = {"tests": str(len(cases)), "failures": str(failures), "errors": str(errors)}

@@ -81,7 +81,7 @@
     const best = place("best");
     best.textContent = first === undefined
       ? "No variant is shown to satisfy these limits."
-      : `The smallest of them: ${limits.variants[first].name}: ${limits.variants[first].sentence}.`;
+      : `The smallest that satisfies the limits: ${limits.variants[first].name}, ${limits.variants[first].sentence}.`;
     place("command").textContent = command(loss, leakage);
 
     const view = views.tradeoff;
@@ -127,7 +127,8 @@
     const names = [...new Set(["fp32", select.value])];
     const curves = copy(names.flatMap((name) => data.curves[name].curves));
     const bars = copy(names.flatMap((name) => data.curves[name].bars));
-    return view.data("curves", curves).data("bars", bars).runAsync();
+    // the legend grows with the names, and the picture with it
+    return view.data("curves", curves).data("bars", bars).resize().runAsync();
   }
 
   // Tables: a click on a heading sorts, a field filters, boxes show and hide columns.
@@ -228,7 +229,10 @@
     all.textContent = open ? "Close all" : "Open all";
   });
   window.addEventListener("beforeprint", () => {
-    document.querySelectorAll("details").forEach((part) => { part.open = true; seen(part); });
+    document.querySelectorAll("details.part, #needed").forEach((part) => {
+      part.open = true;
+      seen(part);
+    });
   });
   window.addEventListener("hashchange", openTarget);
   document.querySelectorAll(".scripted").forEach((node) => { node.hidden = false; });

@@ -57,8 +57,9 @@ def page_data(
 def limit_texts(grid: LimitGrid) -> tuple[list[str], list[str]]:
     """Return the limits on loss and on leakage as people read them."""
     losses = [text.count_points(100 * loss) for loss in grid.losses]
-    decimals = 1 if all(round(1000 * limit, 6) % 1 == 0 for limit in grid.leakages) else 3
-    return losses, [f"{100 * limit:.{decimals}f} %" for limit in grid.leakages]
+    if all(round(1000 * limit, 6) % 1 == 0 for limit in grid.leakages):
+        return losses, [f"{100 * limit:.1f} %" for limit in grid.leakages]
+    return losses, [text.percent(round(limit, 5)) for limit in grid.leakages]
 
 
 def check_arguments(grid: LimitGrid) -> dict[str, str]:

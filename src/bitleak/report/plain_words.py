@@ -1,10 +1,11 @@
 """The answer of an audit for readers who know no attack by name.
 
 Two sentences: how accurate a variant stays, and which share of the training records the strongest
-adversary picks out of it and of full precision. The variant is the smallest one that is shown to
-lose at most two points of accuracy, by the test of `bitleak check`; its leakage has no part in the
-choice, so that its interval means the same as every other. The words never go beyond the rows'
-intervals and verdicts.
+adversary picks out of it and of full precision. A third one follows if no more than guessing is
+shown at so few false accusations, while pairs of records are told apart. The variant is the
+smallest one that is shown to lose at most two points of accuracy, by the test of `bitleak check`;
+its leakage has no part in the choice, so that its interval means the same as every other. The words
+never go beyond the rows' intervals and verdicts.
 """
 
 from collections.abc import Sequence
@@ -41,15 +42,15 @@ _NOT_EVALUABLE = (
 )
 
 _VERDICTS = {
-    "lower": "; the audit shows that this is less",
-    "higher": "; the audit shows that this is more",
+    "lower": ", which the audit shows to be more",
+    "higher": ", which the audit shows to be less",
     "not distinguishable": "; the audit does not show a difference",
     "": "",
 }
 
 
 def plain_answer(table: Table, summary: Summary) -> tuple[str, ...]:
-    """Return the answer in one or two sentences, with intervals.
+    """Return the answer in one to three sentences, with intervals.
 
     Args:
         table: The aggregated rows.
@@ -59,7 +60,7 @@ def plain_answer(table: Table, summary: Summary) -> tuple[str, ...]:
         return (_NOT_EVALUABLE,)
     chosen, loss = featured(table, summary)
     if chosen is None:
-        return (_leak_at_full_precision(table, summary),)
+        return (_leak_at_full_precision(table, summary), *_told_apart(table, summary, FULL))
     reason = ""
     if loss is not None:
         points = text.count(round(100 * loss), "point")
@@ -70,7 +71,7 @@ def plain_answer(table: Table, summary: Summary) -> tuple[str, ...]:
 
 
 def describe(table: Table, summary: Summary, variant: Variant, reason: str = "") -> tuple[str, ...]:
-    """Return the two sentences about one variant.
+    """Return the two or three sentences about one variant.
 
     Args:
         table: The aggregated rows.
@@ -85,7 +86,8 @@ def describe(table: Table, summary: Summary, variant: Variant, reason: str = "")
     known = [str(variant), "" if stored is None else text.size(stored), reason]
     shipped = f"Shipped{at}{by} ({', '.join(filter(None, known))}), "
     keeps = _keeps(table, variant)
-    return f"{shipped}{keeps or 'this model was attacked'}.", _leak(table, summary, variant)
+    first = f"{shipped}{keeps or 'this model was attacked'}."
+    return first, _leak(table, summary, variant), *_told_apart(table, summary, variant)
 
 
 def in_short(table: Table, summary: Summary, variant: Variant) -> str:
@@ -157,8 +159,8 @@ def reading(table: Table, summary: Summary) -> str:
     """Return how to read the figures of the answer, in a sentence or two."""
     rate = text.percent(summary.headline_fpr)
     guess = (
-        f"Guessing would pick out {rate}. A false accusation is a record from outside the training "
-        "set that is taken for a training record."
+        f"Guessing picks out {rate}. A false accusation: a record that was not trained on is taken for "
+        "one that was."
     )
     if not _has_rate(table, summary):
         guess = "Guessing is right in 50 % of such pairs."
@@ -168,7 +170,7 @@ def reading(table: Table, summary: Summary) -> str:
         below = " An adversary at or below that has found nothing in the full-precision model."
     means = ""
     if summary.targets > 1:
-        means = f" Figures are means over {text.count(summary.targets, 'model')} trained alike."
+        means = f" Figures are means of {text.count(summary.targets, 'model')} trained alike."
     return f"{guess}{below} Brackets are 95 % intervals.{means}"
 
 
@@ -217,6 +219,27 @@ def _leak_at_full_precision(table: Table, summary: Summary) -> str:
     if full is None:
         return "No leakage was measured at a number of false accusations that can be stated."
     return f"{_picks_out(table, summary, full)}. No quantized variant was audited."
+
+
+def _told_apart(table: Table, summary: Summary, variant: Variant | str) -> tuple[str, ...]:
+    """Return a sentence on the AUC if the rate is not shown to exceed guessing, and the AUC is."""
+    key, names = headline_key(table, summary), dict.fromkeys((str(variant), FULL))
+    hidden = False
+    shares = []
+    for name in names:
+        rate = table.find(name, Metric("tpr", summary.headline_fpr), *key)
+        area = table.find(name, AUC, *key)
+        if rate is None or area is None or rate.low is None or area.low is None:
+            return ()
+        hidden = hidden or (rate.low <= summary.headline_fpr and area.low > 0.5)
+        shares.append(_share(area))
+    if not hidden:
+        return ()
+    beside = f"; of the full-precision model, {shares[1]}" if len(shares) > 1 else ""
+    return (
+        "With more false accusations it finds more: shown a training record and another record, it tells "
+        f"which is which in {shares[0]} of such pairs{beside}. Guessing is right in 50 %.",
+    )
 
 
 def _picks_out(table: Table, summary: Summary, measure: Measure) -> str:

@@ -422,7 +422,7 @@ def _variant(
 
 
 def data_needed(summary: Summary, limits: Sequence[LimitCheck]) -> str:
-    """Return how many records or targets would decide the limits that are open."""
+    """Return how many records or targets would decide the limits that are open, in two digits."""
     worst = max(limits, key=lambda check: check.factor)
     if worst.factor > MOST_FACTOR:
         return f"none: the estimate lies at the limit ({worst.limit})"
@@ -431,7 +431,9 @@ def data_needed(summary: Summary, limits: Sequence[LimitCheck]) -> str:
         noun, number = "targets", summary.targets
     if worst.limit.metric == str(TEST_ACCURACY):
         noun, number = "test records", summary.test_records
-    return f"about {math.ceil(number * max(worst.factor, 1.0)):,} {noun} ({worst.limit})"
+    wanted = math.ceil(number * max(worst.factor, 1.0))
+    step = 10 ** max(0, len(str(wanted)) - 2)
+    return f"about {math.ceil(wanted / step) * step:,} {noun} ({worst.limit})"
 
 
 def _basis(summary: Summary) -> str:

@@ -43,7 +43,7 @@ def limits_chart(table: Table, grid: LimitGrid) -> dict[str, Any] | None:
     return chart(
         "Test accuracy lost against leakage, a point per variant; the same figures are in the table.",
         layers,
-        height=340,
+        height=300,
     )
 
 
@@ -128,7 +128,8 @@ def _guessing_layer(channels: dict[str, Any], grid: LimitGrid) -> dict[str, Any]
 def _variants_layer(channels: dict[str, Any], shown: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the points of the variants with their intervals, signs and names."""
     x, y, colour, shape = (channels[name] for name in ("x", "y", "colour", "shape"))
-    legend = {"orient": "bottom", "columns": 4, "symbolSize": 90}
+    columns = {"expr": "width > 500 ? 6 : 4"}
+    legend = {"orient": "bottom", "columns": columns, "symbolSize": 90}
     faded = {"condition": {"test": "datum.outcome === 'fail'", "value": 0.35}, "value": 1}
     # The page's script fills in the outcome, so the marks test it while they are drawn.
     passes = "datum.outcome === 'pass'"
@@ -159,11 +160,21 @@ def _variants_layer(channels: dict[str, Any], shown: list[dict[str, Any]]) -> di
             {"mark": {"type": "text", "dy": -14, "fontSize": 12, "fontWeight": 700,
                       "fill": "var(--ink)", "aria": False},
              "encoding": {"x": x, "y": y, "text": {"field": "mark"}}},
-            {"mark": {"type": "text", "align": "left", "dx": 9, "dy": -14, "fontSize": 13,
-                      "fontWeight": 600, "fill": "var(--ink)", "aria": False},
-             "encoding": {"x": x, "y": y, "text": {"field": "best"}}},
+            *_names(x, {**y, "field": "high"}, "full", rise=-7),
+            *_names(x, {**y, "field": "low"}, "best", rise=13),
         ],
     }  # fmt: skip
+
+
+def _names(x: dict[str, Any], y: dict[str, Any], field: str, *, rise: int) -> list[dict[str, Any]]:
+    """Return the names in a field of the points, at an end of the bar, on a rim of the page's colour."""
+    rim = {"stroke": "var(--paper)", "strokeWidth": 4, "fill": "var(--paper)"}
+    layers = []
+    for paint in (rim, {"fill": "var(--ink)"}):
+        mark = {"type": "text", "align": "left", "dx": -8, "dy": rise, "fontSize": 13,
+                "fontWeight": 600, "aria": False, **paint}  # fmt: skip
+        layers.append({"mark": mark, "encoding": {"x": x, "y": y, "text": {"field": field}}})
+    return layers
 
 
 def _leakage_title(grid: LimitGrid) -> str:
@@ -200,7 +211,8 @@ def _point(table: Table, grid: LimitGrid, name: str) -> dict[str, Any]:
         "outcome": "",
         "word": "",
         "mark": "",
-        "best": FULL_TITLE if variant is None else "",
+        "best": "",
+        "full": FULL_TITLE if variant is None else "",
     }
 
 

@@ -5,12 +5,12 @@ to which a check contributes evidence, and each requires more than a check can s
 
 - *v1.0-C3.2.2* (level 2): a model that was quantized after training is evaluated again, as the
   compressed artifact, by the tests for safety and alignment that the original went through, before
-  it is deployed. A check contributes one such test, membership inference, of every quantized variant
+  it is deployed, and the results are kept as records of that artifact. A check contributes one such test, membership inference, of every quantized variant
   and of full precision by the same attacks.
 - *v1.0-C11.2.3* (level 2): outputs are calibrated so that predictions are less overconfident. Nothing
   here measures calibration; the outcomes hold for the outputs as they were audited.
-- *v1.0-C11.2.5* (level 3): simulated membership-inference attacks are no more accurate than random
-  guesses. No finite audit shows equality. A one-sided test at 5 %, by Holm's method over the variants,
+- *v1.0-C11.2.5* (level 3): simulated membership-inference attacks are not meaningfully more accurate
+  than random guesses; how much is meaningful is left open. No finite audit shows equality. A one-sided test at 5 %, by Holm's method over the variants,
   shows an AUC above 0.5; without that, a limit that a variant passes is the excess that is excluded.
 """
 
@@ -40,19 +40,21 @@ _RETESTED = (
     "before deployment"
 )
 _CALIBRATED = "outputs are calibrated, so that predictions are less overconfident"
-_GUESSING = "simulated membership-inference attacks are no more accurate than random guesses"
+_GUESSING = (
+    "simulated membership-inference attacks are not meaningfully more accurate than random guesses"
+)
 
 _NOT_RETESTED = (
     "other tests for safety and alignment, that the deployed artifact is the one that was audited, "
-    "and the time of the evaluation"
+    "the time of the evaluation, and that its records are kept with the artifact"
 )
 _NOT_CALIBRATED = (
     "calibration itself, which is not measured: the outcomes hold for the outputs as audited, and "
     "`bitleak compare` shows a change of leakage by calibration"
 )
 _NOT_GUESSED = (
-    "attacks that were not run, other data and models, and an accuracy of exactly 50 %, which no "
-    "finite number of records shows"
+    "attacks that were not run, other data and models, how much above 50 % is meaningful, and an "
+    "accuracy of exactly 50 %, which no finite number of records shows"
 )
 
 

@@ -5,13 +5,14 @@ to which a check contributes evidence, and each requires more than a check can s
 
 - *v1.0-C3.2.2* (level 2): a model that was quantized after training is evaluated again, as the
   compressed artifact, by the tests for safety and alignment that the original went through, before
-  it is deployed, and the results are kept as records of that artifact. A check contributes one such test, membership inference, of every quantized variant
-  and of full precision by the same attacks.
+  it is deployed, and the results are kept as records of that artifact. A check contributes one such
+  test, membership inference, of every quantized variant and of full precision by the same attacks.
 - *v1.0-C11.2.3* (level 2): outputs are calibrated so that predictions are less overconfident. Nothing
   here measures calibration; the outcomes hold for the outputs as they were audited.
 - *v1.0-C11.2.5* (level 3): simulated membership-inference attacks are not meaningfully more accurate
-  than random guesses; how much is meaningful is left open. No finite audit shows equality. A one-sided test at 5 %, by Holm's method over the variants,
-  shows an AUC above 0.5; without that, a limit that a variant passes is the excess that is excluded.
+  than random guesses; how much is meaningful is left open. No finite audit shows equality. A
+  one-sided test at 5 %, by Holm's method over the variants, shows an AUC above 0.5; without that, a
+  limit that a variant passes is the excess that is excluded.
 """
 
 from collections.abc import Callable, Mapping, Sequence

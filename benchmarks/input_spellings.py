@@ -3,7 +3,7 @@
     python benchmarks/input_spellings.py --data cifar10 [--seeds 1] [--epochs 20]
 
 Small networks of four kinds are trained on 2,000 CIFAR-10 images under each of four standardisations,
-with and without label smoothing. Each is then checked as an audit checks it, under its own
+every second seed with label smoothing. Each is then checked as an audit checks it, under its own
 standardisation and under the others, on 1,000 members. A line per network and given spelling has the
 accuracy on members, the AUC of the threshold attack with these inputs, and the answer: `refused`
 (another spelling makes more members right), `doubted` (a warning), or `silent`. The last lines count

@@ -141,3 +141,21 @@ def test_asking_a_file_imports_neither_statistics_nor_the_report():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "net.onnx",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "run git lfs pull",
+        ),
+        ("net.h5", b"\x89HDF", "files of this kind are not read; expected one of .safetensors, "),
+    ],
+)
+def test_files_of_another_kind_are_named(bitleak, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    code, _, err = bitleak("ask", "--weights", name, "--data", "digits", "--out", "asked")
+    assert code == 2
+    assert message in " ".join(err.split())

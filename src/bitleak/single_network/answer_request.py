@@ -181,6 +181,13 @@ def _runtime_options(texts: Sequence[str], files: Sequence[Path]) -> Mapping[str
     return options
 
 
+_POINTER = b"version https://git-lfs"
+"""First bytes of a file that stands for one in Git's large file storage."""
+
+_OTHER_FRAMEWORKS = (".h5", ".keras", ".pb", ".mlmodel", ".engine", ".plan", ".pte", ".gguf")
+"""Suffixes of files of other frameworks and runtimes."""
+
+
 def weights_files(paths: Sequence[Path]) -> tuple[Path, ...]:
     """Return a file or a store's result per network; folders give their files by the numbers in their names.
 
@@ -212,7 +219,28 @@ def weights_files(paths: Sequence[Path]) -> tuple[Path, ...]:
             raise ConfigError(
                 f"--weights {file}: is there twice; a model would be its own reference"
             )
+        if file.is_file():
+            _check_kind(file)
     return tuple(files)
+
+
+def _check_kind(file: Path) -> None:
+    """Refuse a file that no reader can read, by its first bytes and its suffix.
+
+    Raises:
+        ConfigError: It is a pointer of Git LFS, or its suffix is of another framework.
+    """
+    with file.open("rb") as stream:
+        head = stream.read(len(_POINTER))
+    if head == _POINTER:
+        raise ConfigError(
+            f"--weights {file}: a pointer of Git LFS and not the file itself; run git lfs pull"
+        )
+    if file.suffix.lower() in _OTHER_FRAMEWORKS:
+        known = ", ".join([".safetensors", *CHECKPOINT_SUFFIXES, *registry.RUNTIME_OF_SUFFIX])
+        raise ConfigError(
+            f"--weights {file}: files of this kind are not read; expected one of {known}"
+        )
 
 
 def asked_records(checked: CheckedAnswerRequest, images: Images) -> AskedRecords:

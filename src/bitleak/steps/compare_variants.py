@@ -74,7 +74,7 @@ class CompareVariants:
     matched_records: int = later(0)
 
     STAGE: ClassVar[str] = "compare"
-    VERSION: ClassVar[str] = "5"
+    VERSION: ClassVar[str] = "6"
 
     class Inputs(NamedTuple):
         """Scores of the variant and of the others, by the same attacks; for noise also answers of the targets.

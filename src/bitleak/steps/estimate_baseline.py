@@ -27,7 +27,7 @@ class EstimateBaseline:
     seed: int
 
     STAGE: ClassVar[str] = "estimate"
-    VERSION: ClassVar[str] = "3"
+    VERSION: ClassVar[str] = "4"
 
     class Inputs(NamedTuple):
         """Scores at full precision, the membership, and clusters of records."""

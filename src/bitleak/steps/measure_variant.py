@@ -54,7 +54,7 @@ class MeasureVariant:
     metrics: tuple[str, ...] = later(())
 
     STAGE: ClassVar[str] = "measure"
-    VERSION: ClassVar[str] = "9"
+    VERSION: ClassVar[str] = "10"
 
     class Inputs(NamedTuple):
         """Scores, figures at full precision (`EstimateBaseline`), membership, thresholds and clusters."""

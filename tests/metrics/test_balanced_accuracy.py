@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bitleak.metrics.balanced_accuracy import interval_near_limit
+from bitleak.metrics import random_halvings, roc
+from bitleak.metrics.balanced_accuracy import estimate_balanced_accuracy, interval_near_limit
 
 SEEN = np.linspace(-8, 12, 4001)
 Z = norm.ppf(0.975)
@@ -46,3 +47,19 @@ def test_far_from_the_limit_it_is_the_usual_one_without_a_seam():
     ends = np.array([interval_near_limit(seen) for seen in SEEN])
     assert (np.diff(ends, axis=0) >= -1e-12).all()
     assert (ends[:, 1] > 0).all()
+
+
+def test_scores_of_two_values_have_one_threshold_and_no_choice():
+    """4 errors of 1,000 members and 12 of as many others: with halves a trivial threshold was often chosen."""
+    member = np.arange(2000) % 2 == 0
+    right = np.ones(2000)
+    right[[0, 2, 4, 6, *range(1, 24, 2)]] = 0
+    halves = random_halvings(2000, seed=0)
+    estimate = estimate_balanced_accuracy(roc(right, member), halves)
+    assert estimate.centre == estimate.value == pytest.approx((1 + 0.996 - 0.988) / 2)
+    errors = np.sqrt(0.004 * 0.996 / 1000 + 0.012 * 0.988 / 1000) / 2
+    assert np.sqrt((estimate.influence**2).sum()) == pytest.approx(errors, rel=1e-6)
+    # the attack in the wrong direction is below one half, and its best threshold is the trivial one
+    wrong = estimate_balanced_accuracy(roc(1 - right, member), halves)
+    assert wrong.value == 0.5
+    assert wrong.centre == pytest.approx((1 - 0.008) / 2)

@@ -67,3 +67,19 @@ def test_a_figure_without_a_lower_end_keeps_none():
     ]
     assert corrected.low == -np.inf
     assert corrected.high > rare.high
+
+
+def test_where_leakage_falls_faster_near_the_variant_the_slope_is_the_tangent_there():
+    """Through (0.9, 0.92) and (0.8, 0.76) the line in normal deviates is steeper at 0.8 than the secant, 1.6."""
+    noise, full = {"auc": (figure(0.76, [0.0, 0.0]),)}, {"auc": (figure(0.92, [0.0, 0.0]),)}
+    variant, under_noise = figure(0.8, [0.0, 0.0]), figure(0.8, [0.01, -0.01])
+    accuracies = MatchedAccuracies([variant], [under_noise], [figure(0.9, [0.0, 0.0])])
+    (corrected,) = at_equal_accuracy(noise, full, accuracies)["auc"]
+
+    # the derivative by differences, of the curve written as one of accuracy
+    b = (norm.ppf(0.92) - norm.ppf(0.76)) / (norm.ppf(0.9) - norm.ppf(0.8))
+    curve = lambda accuracy: norm.cdf(norm.ppf(0.76) + b * (norm.ppf(accuracy) - norm.ppf(0.8)))  # noqa: E731
+    assert curve(0.9) == pytest.approx(0.92)
+    slope = (curve(0.8 + 1e-6) - curve(0.8 - 1e-6)) / 2e-6
+    assert slope > 1.7
+    np.testing.assert_allclose(corrected.influence, [-0.01 * slope, 0.01 * slope], rtol=1e-6)

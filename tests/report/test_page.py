@@ -309,3 +309,17 @@ def test_the_page_of_40_variants_is_under_4_megabytes(make):
     content = page(tabulate(many), make.summary(rows), [])
     assert content.count("rtn-2+v39") > 3
     assert len(content.encode()) < 2_500_000
+
+
+def test_the_answer_stands_before_the_baseline_and_the_next_tier_and_after_no_override(make):
+    rows = make.rows()
+    lead = (
+        "Tier 0: one target.",
+        "This was overridden.",
+        "Blind baseline (no model): AUC 0.6.",
+        "Next, tier 1: more.",
+    )
+    content = page(tabulate(rows), make.summary(rows, lead=lead), ())
+    places = [content.index(line) for line in lead]
+    sliders, notes = content.index("limits-title"), content.index("What was not tried?")
+    assert places[0] < places[1] < sliders < notes < places[2] < places[3]

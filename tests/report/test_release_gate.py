@@ -218,3 +218,12 @@ def test_mistakes_are_named(options, message, summary):
     limits = values.pop("limits")
     with pytest.raises((InputError, ConfigError), match=message):
         check_limits(gate_rows({"rtn-2": (0.6, 0.58, 0.62)}), summary, limits, **values)
+
+
+def test_members_that_are_recognized_without_the_model_make_a_run_not_evaluable(summary):
+    blind = replace(summary, headline_attack="blind", headline_reference="")
+    rows = [row for row in gate_rows({"rtn-2": (0.55, 0.53, 0.57)}) if row.metric != "auc"]
+    result = check_limits(rows, blind, [Limit("auc", 0.6), Limit("test_accuracy", 0.05)])
+    assert result.outcome == "not evaluable"
+    for check in result.variants[0].limits:
+        assert check.reason.startswith("members and others are told apart without the model")

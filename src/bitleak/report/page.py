@@ -50,6 +50,9 @@ from bitleak.report.sections.shipped_files import file_table
 from bitleak.report.sections.variant_sizes import size_table
 from bitleak.report.summary import Summary
 
+LATER_LINES = ("Blind baseline (", "Next, tier ")
+"""Beginnings of the first lines of a report that do not limit its answer."""
+
 
 def page(
     table: Table,
@@ -99,6 +102,7 @@ def page(
         summary=summary,
         text=text,
         answer=plain_answer(table, summary),
+        lead=_divided(summary.lead),
         reading=reading(table, summary),
         certainty=certainty(table, summary),
         untested=not_tested(table, summary),
@@ -234,6 +238,12 @@ def inlined(svg: bytes, prefix: str) -> str:
     paper = r'(<g id="[^"]*patch_1">\s*<path d="[^"]*" style="fill: )#ffffff'
     content = re.sub(paper, r"\1none", content)
     return content.replace(INK, "var(--ink)").replace(FAINT, "var(--line)")
+
+
+def _divided(lead: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the first lines that limit the answer, and those that belong below the first screen."""
+    below = [line for line in lead if line.startswith(LATER_LINES)]
+    return [line for line in lead if line not in below], below
 
 
 def _marked_up(image: DrawnFigure) -> Markup:

@@ -44,7 +44,7 @@ from bitleak.core.errors import ConfigError, InputError
 from bitleak.core.metric_names import BYTES, TEST_ACCURACY, Metric
 from bitleak.core.release_limits import BOUNDED, Limit
 from bitleak.core.types import Measure, Row
-from bitleak.core.variants import FULL, STRONGEST, question_of
+from bitleak.core.variants import BLIND, FULL, STRONGEST, question_of
 from bitleak.metrics import holm
 from bitleak.metrics.verdicts import LEVEL
 from bitleak.report.headline import judge_control
@@ -54,6 +54,9 @@ from bitleak.report.summary import Summary
 GateOutcome = Literal["pass", "fail", "inconclusive", "not evaluable"]
 
 _POWER = 0.8
+
+RECOGNIZED = "members and others are told apart without the model, so that no attack was run"
+"""Reason why a run whose members differ from the others cannot be evaluated."""
 
 MOST_FACTOR = 10_000.0
 """Factor on the data from which on an estimate counts as at the limit, which no data decide."""
@@ -204,12 +207,14 @@ def check_limits(
             raise ConfigError(f"the limit on {bound[0]} is given twice")
     table = tabulate(rows)
     names = _variants(table, variants)
-    attack, reference = chosen_adversary(table, adversary, summary)
-    _require_metrics(table, attack, limits)
-
     # One doubt about the measurement itself is a doubt about every variant.
-    control = judge_control(table, attack, reference, targets=summary.targets)
-    doubt = control.sentence if control.status == "not at chance" else ""
+    if summary.headline_attack == BLIND:
+        attack, reference, doubt = adversary, "", RECOGNIZED
+    else:
+        attack, reference = chosen_adversary(table, adversary, summary)
+        _require_metrics(table, attack, limits)
+        control = judge_control(table, attack, reference, targets=summary.targets)
+        doubt = control.sentence if control.status == "not at chance" else ""
     checks: list[tuple[LimitCheck, ...]] = []
     for name in names:
         measures = [

@@ -11,7 +11,7 @@ from target_config import target_of
 from bitleak.cli import main
 from bitleak.train import fit as training
 
-REFERENCES = 4
+REFERENCES = 3
 
 
 def killed_in_its_third_training(arguments):
@@ -32,7 +32,7 @@ def killed_in_its_third_training(arguments):
     main(arguments)
 
 
-@pytest.mark.usefixtures("without_figures")
+@pytest.mark.usefixtures("without_figures", "without_new_process")
 def test_tier_1_killed_among_its_references_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = target_of(tmp_path, monkeypatch)

@@ -83,7 +83,7 @@ RANGES: dict[str, tuple[float, float]] = {
 """Least and largest value of signals that are bounded."""
 
 
-class Fit(NamedTuple):
+class SignalFit(NamedTuple):
     """Regression of one signal of the quantized references on the same at full precision.
 
     Attributes:
@@ -309,7 +309,7 @@ def _fit(
     mapped: Float64[np.ndarray, "quantized records queries"],
     quantized: Float64[np.ndarray, "quantized records queries"],
     used: Bool[np.ndarray, "quantized records"],
-) -> Fit:
+) -> SignalFit:
     """Return slope, correlation and effects of the k quantized references."""
     count = used.sum(axis=0)[:, None]
     mean_g, mean_q = _mean(mapped, used, count), _mean(quantized, used, count)
@@ -334,7 +334,7 @@ def _fit(
     between = np.maximum(raw.var(axis=0) - error_of_mean, 0.0)
     total = between + error_of_mean
     weight = np.where(total > 0, between / np.where(total > 0, total, 1.0), 1.0)
-    return Fit(slope, correlation, weight, centre + weight * (raw - centre))
+    return SignalFit(slope, correlation, weight, centre + weight * (raw - centre))
 
 
 def _mean(
@@ -350,7 +350,7 @@ def _assemble(
     quantized: Float64[np.ndarray, "quantized records queries"],
     rows: Sequence[int],
     used: Bool[np.ndarray, "refs records"],
-    fit: Fit,
+    fit: SignalFit,
     bounds: tuple[float, float],
 ) -> SidePrediction:
     """Return predictions and sums by a fit."""

@@ -148,7 +148,7 @@ def _called_by_the_other_half(
     curve: Roc, halves: Bool[np.ndarray, "halvings records"]
 ) -> Float64[np.ndarray, "records"]:
     """Return the share of halvings whose other half's best threshold calls a record a member."""
-    # the first and the last point call nobody and everybody
+    # the first point calls no record a member, the last one every record
     if len(curve.true_positives) == 3:
         above_only = int(curve.true_positives[1] + curve.false_positives[1])
         called_alone = np.zeros(len(curve.order))

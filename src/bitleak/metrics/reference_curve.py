@@ -22,7 +22,7 @@ from scipy.stats import t as student_t
 FEWEST_COUNTS = 3
 """Numbers of references per side, at least: two determine the curve, a third tests it."""
 
-FEWEST_TARGETS = 2
+FEWEST_CURVES = 2
 """Targets, at least: one has no deviation between targets."""
 
 WIDEST = 0.02
@@ -70,7 +70,7 @@ def fit_reference_curve(
         areas: AUC of each target with each number.
 
     Raises:
-        ValueError: There are fewer than `FEWEST_TARGETS` targets, or fewer than `FEWEST_COUNTS`
+        ValueError: There are fewer than `FEWEST_CURVES` targets, or fewer than `FEWEST_COUNTS`
             different numbers above 1.
 
     Example:
@@ -86,8 +86,8 @@ def fit_reference_curve(
             f"a curve needs AUCs with at least {FEWEST_COUNTS} numbers of references above 1 per side, "
             f"got {', '.join(map(str, counts)) or 'none'}"
         )
-    if len(areas) < FEWEST_TARGETS:
-        raise ValueError(f"a curve needs at least {FEWEST_TARGETS} targets, got {len(areas)}")
+    if len(areas) < FEWEST_CURVES:
+        raise ValueError(f"a curve needs at least {FEWEST_CURVES} targets, got {len(areas)}")
     design = np.stack([np.ones(len(numbers)), -1 / numbers], axis=1)
     (limits, losses), *_ = np.linalg.lstsq(design, areas[:, used].T)
     return ReferenceCurve(limits, losses)

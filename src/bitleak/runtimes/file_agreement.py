@@ -27,10 +27,10 @@ NEARER = 0.5
 AGREEING = 4.0
 """Standard errors by which two networks must agree more often than independent ones."""
 
-Logits = Float[np.ndarray, "images classes"]
+ImageLogits = Float[np.ndarray, "images classes"]
 
 
-def logit_error(answers: Logits, expected: Logits) -> float:
+def logit_error(answers: ImageLogits, expected: ImageLogits) -> float:
     """Return the error of a file's logits, relative to the network's.
 
     Example:
@@ -42,7 +42,7 @@ def logit_error(answers: Logits, expected: Logits) -> float:
     return math.sqrt(float(np.mean(difference**2)) / max(float(np.mean(centred**2)), 1e-30))
 
 
-def share_by_chance(answers: Logits, expected: Logits) -> float | None:
+def share_by_chance(answers: ImageLogits, expected: ImageLogits) -> float | None:
     """Return the share of equal predictions if it is no higher than chance, else None."""
     count, classes = answers.shape
     predictions = answers.argmax(axis=1), expected.argmax(axis=1)

@@ -124,7 +124,7 @@ class PartlyQuantizedReferences:
             target: Its answers, quantized.
             rows: Rows of its references, in pairs of complements; neither its own nor that of its
                 complement.
-            chosen: Those of them whose quantized answers are used.
+            chosen: Rows among them whose quantized answers are used.
         """
         view = target_view(
             self.images, self.split, row, target, self.full, seed=self.seed, only=rows

@@ -16,7 +16,7 @@ SMALLEST_SHARE = 0.005
 """Share of the evaluated non-members from which copies are a reason to doubt the figures."""
 
 
-def copy_doubts(records: Records, parts: Parts, where: str = "") -> tuple[str, ...]:
+def copied_record_doubts(records: Records, parts: Parts, where: str = "") -> tuple[str, ...]:
     """Return a warning if evaluated non-members are copies of members, else an empty tuple.
 
     Args:

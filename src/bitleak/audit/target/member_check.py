@@ -21,7 +21,7 @@ from jaxtyping import Float64, Int64
 from bitleak.audit.target.network_answers import Records, logits_of
 from bitleak.audit.target.preparation_search import (
     Candidate,
-    Fit,
+    PreparationFit,
     Search,
     fit_of,
     fit_of_logits,
@@ -167,7 +167,7 @@ def _wrong_inputs(best: Candidate, before: float, after: float, where: str) -> s
 
 
 def _surer_inputs(
-    best: Candidate | None, records: Records, sample: Any, given: Fit, where: str
+    best: Candidate | None, records: Records, sample: Any, given: PreparationFit, where: str
 ) -> str:
     """Return a warning if the members' loss is clearly smaller under a candidate, else empty text."""
     fit = None if best is None else fit_of(best, records, sample)

@@ -68,7 +68,7 @@ _PIXELS = {
 }
 
 
-class Fit(NamedTuple):
+class PreparationFit(NamedTuple):
     """Answers to members under one preparation.
 
     Attributes:
@@ -79,9 +79,9 @@ class Fit(NamedTuple):
     right: Bool[np.ndarray, "members"]
     loss: Float64[np.ndarray, "members"]
 
-    def of(self, chosen: Int64[np.ndarray, "chosen"]) -> "Fit":
+    def of(self, chosen: Int64[np.ndarray, "chosen"]) -> "PreparationFit":
         """Return the answers to some of the members."""
-        return Fit(self.right[chosen], self.loss[chosen])
+        return PreparationFit(self.right[chosen], self.loss[chosen])
 
     @property
     def key(self) -> tuple[float, float]:
@@ -137,7 +137,7 @@ class Search(NamedTuple):
 
 def fit_of(
     candidate: Candidate, records: Records, chosen: Int64[np.ndarray, "chosen"]
-) -> Fit | None:
+) -> PreparationFit | None:
     """Return the answers under a candidate; None if there are none, as after an overflow."""
     try:
         logits = logits_of(candidate.model, records, chosen, spelling=candidate.spelling)
@@ -148,19 +148,19 @@ def fit_of(
 
 def fit_of_logits(
     logits: Float64[np.ndarray, "members classes"], labels: Int64[np.ndarray, "members"]
-) -> Fit:
+) -> PreparationFit:
     """Return the answers to members, from their logits."""
     centred = logits - logits.mean(axis=1, keepdims=True)
     size = math.sqrt(float(np.mean(centred**2)))
     of_one_size = LOGIT_SIZE * centred / max(size, 1e-30)
-    return Fit(
+    return PreparationFit(
         logits.argmax(axis=1) == labels,
         -signals(of_one_size, labels)[:, LOG_PROBABILITY],
     )
 
 
 def searched(
-    model: Any, records: Records, sample: Int64[np.ndarray, "sample"], given: Fit
+    model: Any, records: Records, sample: Int64[np.ndarray, "sample"], given: PreparationFit
 ) -> Search:
     """Return the candidates that fit a sample of the members better than the given preparation.
 
@@ -253,7 +253,7 @@ def _combined(best: Candidate, records: Records) -> Iterator[Candidate]:
         yield replace(best, title=title, spelling=item.spelling, rank=item.rank + 3)
 
 
-def _near(fits: Sequence[Fit | None], given: Fit) -> list[int]:
+def _near(fits: Sequence[PreparationFit | None], given: PreparationFit) -> list[int]:
     """Return the places of the candidates that come near the best one, or the given preparation."""
     known = [fit for fit in (given, *fits) if fit is not None]
     accuracy = max(fit.key[0] for fit in known)
@@ -269,7 +269,7 @@ def _near(fits: Sequence[Fit | None], given: Fit) -> list[int]:
 
 
 def _most_right(
-    candidates: Sequence[Candidate], fits: Sequence[Fit], given: Fit
+    candidates: Sequence[Candidate], fits: Sequence[PreparationFit], given: PreparationFit
 ) -> Candidate | None:
     best = max((fit.key[0] for fit in fits), default=0.0)
     if best <= given.key[0]:
@@ -279,12 +279,14 @@ def _most_right(
     return candidates[min(near, key=lambda place: (candidates[place].rank, -fits[place].key[1]))]
 
 
-def _surest(candidates: Sequence[Candidate], fits: Sequence[Fit], given: Fit) -> Candidate | None:
+def _surest(
+    candidates: Sequence[Candidate], fits: Sequence[PreparationFit], given: PreparationFit
+) -> Candidate | None:
     best = max(range(len(fits)), key=lambda place: fits[place].key[1], default=None)
     return None if best is None or fits[best].key[1] <= given.key[1] else candidates[best]
 
 
-def paired_deviations(after: Fit, before: Fit) -> float:
+def paired_deviations(after: PreparationFit, before: PreparationFit) -> float:
     """Return the decrease of the mean loss, in deviations of the paired difference."""
     gain = before.loss - after.loss
     deviation = float(gain.std()) / math.sqrt(len(gain))

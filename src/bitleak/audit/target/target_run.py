@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from bitleak.audit.file_summaries import opened_summary
 from bitleak.audit.target.blind_baseline import BlindBaseline, blind_baseline
-from bitleak.audit.target.copied_records import copy_doubts
+from bitleak.audit.target.copied_records import copied_record_doubts
 from bitleak.audit.target.file_releases import ReleaseTool
 from bitleak.audit.target.image_features import features_of
 from bitleak.audit.target.list_doubts import check_list, check_list_first, labels_doubt
@@ -149,7 +149,7 @@ def checked_target(target: Target, on_step: OnStep = silent) -> CheckedTarget:
         where=target.where,
     )
     parts = target.parts
-    doubts = [*copy_doubts(target.records, parts, target.where)]
+    doubts = [*copied_record_doubts(target.records, parts, target.where)]
     for release in given.values():
         doubts += release_doubts(
             release.name, release.model, target.model, target.records, parts.members

@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from bitleak.attacks import RMIA, masked_view, subset_view
 from bitleak.attacks.player import stand_in
+from bitleak.attacks.reference_sums import refuse_few
 from bitleak.attacks.rmia import CANDIDATES, blended, dominated
 from bitleak.core.types import SIGNALS
 from bitleak.metrics import auc, roc, tpr_at
@@ -269,3 +270,12 @@ def test_names_say_what_differs_from_the_defaults():
 def test_a_field_out_of_range_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         RMIA(**change)
+
+
+def test_one_reference_that_lacks_is_named_in_the_singular():
+    used = np.ones((2, 3), bool)
+    used[:, 1] = False
+    with pytest.raises(
+        ValueError, match="rmia needs at least 1 usable OUT reference for every record, got 0"
+    ):
+        refuse_few(used, 1, "rmia", side="OUT")

@@ -99,8 +99,9 @@ def refuse_few(
     counts = used.sum(axis=0)
     few = np.flatnonzero(counts < fewest)
     if len(few):
+        references = "reference" if fewest == 1 else "references"
         raise TooFewForAttack(
-            f"{caller} needs at least {fewest} usable {side} references for every record, "
+            f"{caller} needs at least {fewest} usable {side} {references} for every record, "
             f"got {counts[few[0]]} for record {few[0]} ({len(few)} such records)"
         )
 

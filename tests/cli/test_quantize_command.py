@@ -440,7 +440,10 @@ def test_a_number_of_the_record_that_is_not_finite_is_null(tmp_path):
         ({"weights": "nowhere.safetensors"}, ("--weights nowhere.safetensors", "no such file")),
         ({"weights": "."}, ("--weights .", "manifest.json")),
         ({"mean": "0.3"}, ("--mean", "--std")),
-        ({"mean": "0.3,0.3", "std": "0.4,0.4"}, ("--mean", "1 numbers")),
+        (
+            {"mean": "0.3,0.3", "std": "0.4,0.4"},
+            ("--mean", "1 number or one per channel (1), got 2"),
+        ),
         ({"mean": "0.3", "std": "0"}, ("--std", "(0, inf]")),
         ({"mean": "dark", "std": "0.1"}, ("--mean", "'dark'")),
         ({"device": "tpu"}, ("--device", "'tpu'")),

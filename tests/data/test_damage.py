@@ -121,13 +121,13 @@ def test_batches_hold_bytes_and_not_rows(tmp_path, monkeypatch):
         assert len(list(opened.batches(["label"]))) == 1
 
 
-def test_a_value_that_a_dictionary_repeats_counts_in_every_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "PARQUET_BATCH", 1 << 20)
+def test_a_value_that_a_dictionary_repeats_counts_in_every_row(tmp_path):
     file = tmp_path / "train.parquet"
     file.write_bytes(table_of([np.random.default_rng(0).bytes(100_000)] * 500))
     assert file.stat().st_size < 200_000
     with parquet.opened_parquet(file) as opened:
-        assert max(batch.nbytes for batch in opened.batches(["img"])) < 1.3 * (1 << 20)
+        batches = opened.batches(["img"], size=1 << 20)
+        assert max(batch.nbytes for batch in batches) < 1.3 * (1 << 20)
 
 
 @pytest.mark.parametrize("ours", [True, False])

@@ -26,6 +26,10 @@ INSTALLED = {
 }
 
 
+OPTIONS = {"export": {"quantizer": "rtn"}}
+"""Options that a tool needs."""
+
+
 @pytest.fixture
 def machine(monkeypatch):
     """Sets the releases that seem to be installed; all imports succeed that are among them."""
@@ -67,7 +71,12 @@ def tool_keys(*calls):
         "split": {"models": 6, "targets": 2},
         "model": {"name": "cnn", "width": 4},
         "quantize": [
-            {"name": "tool", "call": call, "label": f"tool{number}"}
+            {
+                "name": "tool",
+                "call": call,
+                "label": f"tool{number}",
+                "options": OPTIONS.get(call, {}),
+            }
             for number, call in enumerate(calls)
         ],
         "calibration": {"records": 64},

@@ -108,14 +108,13 @@ def table_of(images: list[bytes], **options) -> bytes:
     return sink.getvalue()
 
 
-def test_batches_hold_bytes_and_not_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "PARQUET_BATCH", 1 << 20)
+def test_batches_hold_bytes_and_not_rows(tmp_path):
     noise = np.random.default_rng(0)
     large = [noise.bytes(100_000) for _ in range(64)]
     file = tmp_path / "train.parquet"
     file.write_bytes(table_of(large))
     with parquet.opened_parquet(file) as opened:
-        found = list(opened.batches(["img"]))
+        found = list(opened.batches(["img"], size=1 << 20))
         assert [value for batch in found for value in batch["img"].to_pylist()] == large
         assert max(batch.nbytes for batch in found) < 1.1 * (1 << 20)
         assert len(list(opened.batches(["label"]))) == 1

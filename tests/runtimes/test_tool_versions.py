@@ -26,7 +26,7 @@ INSTALLED = {
 }
 
 
-OPTIONS = {"export": {"quantizer": "rtn"}}
+OPTIONS = {"export": {"quantizer": "rtn", "levels": 16}}
 """Options that a tool needs."""
 
 

@@ -23,6 +23,7 @@ from bitleak.attacks.player_groups import (
     PlayerGroup,
     played_scores,
     player_groups,
+    scores_on_views,
 )
 from bitleak.attacks.population import Population
 from bitleak.attacks.positive_control import (
@@ -98,6 +99,7 @@ __all__ = [
     "positive_control",
     "predicted_view",
     "recalibrated",
+    "scores_on_views",
     "side_values",
     "signal_of",
     "signals_of_references",

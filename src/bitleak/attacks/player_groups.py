@@ -153,7 +153,7 @@ def played_scores(
             everywhere = np.ones(len(member), bool)
             seen = view.of_target(*answers)
             groups = [_of_one_view(case, seen) for case in cases]
-            yield tuple(_scores(group, everywhere, member) for group in groups)
+            yield tuple(scores_on_views(group, everywhere, member) for group in groups)
             continue
         try:
             player = Player(
@@ -172,7 +172,7 @@ def played_scores(
             groups = [_of_one_view(case, seen) for case in cases]
         else:
             groups = [player.groups(case.attacks, recalibrate=case.recalibrate) for case in cases]
-        yield tuple(_scores(group, player.records, player.member) for group in groups)
+        yield tuple(scores_on_views(group, player.records, player.member) for group in groups)
 
 
 _Groups = Sequence[tuple[Sequence[Attack], AttackView]]
@@ -192,10 +192,16 @@ def _refused(
     return PlayedScores({}, records, member, reasons)
 
 
-def _scores(
+def scores_on_views(
     groups: _Groups, records: Bool[np.ndarray, "records"], member: Bool[np.ndarray, "used"]
 ) -> PlayedScores:
-    """Return the scores of attacks on the views that suit them."""
+    """Return the scores of attacks on the views that suit them, and the reasons of those without.
+
+    Args:
+        groups: Attacks, and the view that they are run on.
+        records: As in `PlayedScores`.
+        member: As in `PlayedScores`.
+    """
     scores: dict[str, np.ndarray] = {}
     refused: dict[str, str] = {}
     for attacks, view in groups:

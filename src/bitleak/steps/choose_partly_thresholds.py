@@ -12,7 +12,6 @@ import numpy as np
 
 from bitleak import metrics
 from bitleak.attacks import Attack
-from bitleak.core.errors import TooFewForAttack
 from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, Outputs, Splits
@@ -23,7 +22,7 @@ from bitleak.steps.attack_partly_quantized import (
     attacks_with_references,
 )
 from bitleak.steps.choose_thresholds import PlayedThresholds, Thresholds, gathered_thresholds
-from bitleak.steps.play_partly_quantized import known_references
+from bitleak.steps.play_partly_quantized import known_references, played_by_partly_quantized
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
 
@@ -96,18 +95,8 @@ class ChoosePartlyThresholds:
         generator = np.random.default_rng(seed_for(self.seed, "player", target))
         players = [row for row in self.quantized if row // 2 != target // 2]
         row = players[int(generator.integers(len(players)))]
-        try:
-            view = known.played(row, [target], self.count).view
-        except TooFewForAttack as error:
-            return {}, {attack.name: str(error) for attack in attacks}
-        outside = ~known.split.member[row]
-        chosen: dict[str, np.ndarray] = {}
-        refused: dict[str, str] = {}
-        for attack in attacks:
-            try:
-                scores = attack(view)
-            except TooFewForAttack as error:
-                refused[attack.name] = str(error)
-            else:
-                chosen[attack.name] = metrics.thresholds_for(scores[outside], self.fpr)
-        return chosen, refused
+        played = played_by_partly_quantized(known, attacks, row, [target], self.count)
+        chosen = {}
+        for name, scores in played.scores.items():
+            chosen[name] = metrics.thresholds_for(scores[~played.member], self.fpr)
+        return chosen, dict(played.refused)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from bitleak import metrics
-from bitleak.attacks import Attack, PlayedScores, PlayerGroup
+from bitleak.attacks import Attack, PlayedScores, PlayerGroup, scores_on_views
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.params import later
 from bitleak.core.types import Images, Outputs, Splits
@@ -113,7 +113,7 @@ class PlayPartlyQuantized:
         total: metrics.PlayerRates | None = None
         refused: dict[str, str] = {}
         for row in group.players:
-            played = _played(known, attacks, row, group.targets, self.count)
+            played = played_by_partly_quantized(known, attacks, row, group.targets, self.count)
             refused |= played.refused
             total = sum_of_rates(total, rates_of(played, attacks, self.fpr))
         return GroupRates.of_sum(total, len(group.players), refused) if group.players else NO_RATES
@@ -138,14 +138,22 @@ def known_references(step: Any, inputs: Any) -> PartlyQuantizedReferences:
     )
 
 
-def _played(
+def played_by_partly_quantized(
     known: PartlyQuantizedReferences,
     attacks: Sequence[Attack],
     row: int,
     targets: Sequence[int],
     count: int,
 ) -> PlayedScores:
-    """Return the scores of one player, and the reasons of the attacks without."""
+    """Return the scores of one player, and the reasons of the attacks without.
+
+    Args:
+        known: The models' answers.
+        attacks: Attacks that use references.
+        row: Row of the player.
+        targets: Rows of the targets that it plays.
+        count: Most quantized references.
+    """
     member = known.split.member[row]
     everywhere = np.ones(len(member), bool)
     try:
@@ -153,10 +161,4 @@ def _played(
     except TooFewForAttack as error:
         reasons = {attack.name: str(error) for attack in attacks}
         return PlayedScores({}, everywhere, member, reasons)
-    scores, refused = {}, {}
-    for attack in attacks:
-        try:
-            scores[attack.name] = attack(view)
-        except TooFewForAttack as error:
-            refused[attack.name] = str(error)
-    return PlayedScores(scores, everywhere, member, refused)
+    return scores_on_views([(attacks, view)], everywhere, member)

@@ -6,14 +6,16 @@ An audit has 18 models in complementary pairs, 2 of them targets, and 800 record
 confidence of a record is its difficulty N(0, 2^2), 1.5 more on members, and noise N(0, 1). Quantized, it has
 an effect of the record on top, N(0, effect^2), which all models share, and noise that correlates by r with
 that of the same model at full precision; its deviation is 1, so that an adversary who quantizes all
-references finds as much as at full precision. `bent` halves confidences above 0 besides, with their noise and their
-shift, and `less` lets members have only half of the shift.
+references finds as much as at full precision. In `spreads` the noise of a record has the deviation
+exp(N(0, 0.5^2)), before and after. `bent` halves confidences above 0 besides, with their noise and their
+shift, `less` lets members have only half of the shift, and `nothing` lets them have none.
 
 By `matched-8` references, per world and attack: the mean AUC of the variant by all references quantized (`all`), by
-8 with the others predicted, and by the 8 alone; the mean AUC of full precision under the handicap of the 8; and
-the share of audits in which the variant's AUC, or its TPR at 5 %, is called lower or higher than full precision's
-(the mean over the targets, at 95 %; by all references in brackets). Nothing differs in the worlds without
-`bent` and `less`: at most 2.5 % in either direction. Seeds 0, 1, ... by audit.
+8 with the others predicted, and by the 8 alone; the mean AUC of full precision under the handicap of the 8; the
+means of predicted less `all` and less `alone` with their standard errors; the share of audits in which the
+variant's AUC is called above 0.5; and the share in which its AUC, or its TPR at 5 %, is called lower or higher
+than full precision's (the mean over the targets, at 95 %; by all references in brackets). Nothing differs in the
+worlds without `bent`, `less` and `nothing`: 2.5 % in either direction. Seeds 0, 1, ... by audit.
 """
 
 import argparse
@@ -23,12 +25,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bitleak.attacks import RMIA, Attack, LiRA, attack_view, predicted_view
+from bitleak.attacks import RMIA, Attack, LiRA, attack_view, fractional_scores, predicted_view
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Estimates, estimate_metrics, measures_from
 
 MODELS, TARGETS, SHIFT, FPR, DIFFICULTY = 18, (0, 2), 1.5, 0.05, 2.0
 VIEWS = ("all", "predicted", "alone", "fp32", "handicapped")
+EVENTS = ("found", "auc lower", "auc higher", f"tpr@{FPR:g} lower", f"tpr@{FPR:g} higher")
 ATTACKS: tuple[Attack, ...] = (LiRA(), LiRA(mode="offline"), RMIA())
 
 
@@ -39,12 +42,14 @@ class World(NamedTuple):
         r: Correlation of a model's noise before and after.
         effect: Deviation of the effect of the record.
         shift: Shift of members after quantization.
+        spread: Deviation of the logarithm of the records' noise.
         bent: Whether confidences above 0 are halved.
     """
 
     r: float
     effect: float
     shift: float = SHIFT
+    spread: float = 0.0
     bent: bool = False
 
 
@@ -53,8 +58,11 @@ WORLDS = {
     "r 0.6": World(0.6, 1.0),
     "r 0.6, large effects": World(0.6, 4.0),
     "r 0.9": World(0.9, 1.0),
+    "r 0.6, spreads": World(0.6, 1.0, spread=0.5),
+    "r -0.6": World(-0.6, 1.0),
     "r 0.9, bent": World(0.9, 1.0, bent=True),
     "r 0.6, less": World(0.6, 1.0, shift=SHIFT / 2),
+    "r 0.6, nothing": World(0.6, 1.0, shift=0.0),
 }
 
 
@@ -88,6 +96,9 @@ def drawn(world: World, records: int, seed: int) -> tuple[np.ndarray, np.ndarray
         world.effect * rng.normal(size=records),
     )
     noise, other = rng.normal(size=(2, MODELS, records))
+    if world.spread:
+        deviation = np.exp(world.spread * rng.normal(size=records))
+        noise, other = deviation * noise, deviation * other
     full = difficulty + SHIFT * member + noise
     after = world.r * noise + np.sqrt(1 - world.r**2) * other
     quantized = difficulty + effect + world.shift * member + after
@@ -111,17 +122,23 @@ def audit(
         few = view_of(quantized[target], full[rows], member[rows])
         view = view_of(quantized[target], quantized[places], member[places])
         part = predicted_view(few, chosen, view.references, view.population_references)
-        alike = 2 * max(2, int(min(part.effective.values()) + 1e-9))
         views = {
             "all": view_of(quantized[target], quantized[rows], member[rows]),
             "predicted": part.view,
             "alone": view,
             "fp32": view_of(full[target], full[rows], member[rows]),
-            "handicapped": view_of(full[target], full[rows[:alike]], member[rows[:alike]]),
         }
         for attack in ATTACKS:
             for name, seen in views.items():
                 scores[attack.name][name].append(attack(seen))
+
+        def handicapped(per_side: int, target: int = target, rows: list[int] = rows) -> AttackView:
+            few_rows = rows[: 2 * per_side]
+            return view_of(full[target], full[few_rows], member[few_rows])
+
+        of_full = fractional_scores(ATTACKS, handicapped, part.effective)
+        for attack, of_attack in zip(ATTACKS, of_full, strict=True):
+            scores[attack.name]["handicapped"].append(of_attack)
     figures: dict[str, dict[str, Estimates]] = {}
     for attack_name, by_view in scores.items():
         of_attack = {}
@@ -137,6 +154,8 @@ def verdicts(figures: dict[str, Estimates], variant: str, baseline: str) -> dict
     """Return 1 for each metric and direction in which the variant differs from the baseline."""
     compared = measures_from(figures[variant], mode="population", baseline=figures[baseline])
     called = {}
+    area = measures_from(figures[variant], mode="population").aggregate["auc"]
+    called["found"] = float(area.low is not None and area.low > 0.5)
     for metric in ("auc", f"tpr@{FPR:g}"):
         measure = compared.aggregate.get(metric)
         low = None if measure is None else measure.difference_low
@@ -156,31 +175,39 @@ def main() -> None:
     options = parser.parse_args()
     for name in options.world:
         start = time.process_time()
-        sums: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        of_world: dict[str, list[dict[str, float]]] = defaultdict(list)
         for seed in range(options.audits):
-            for attack, figures in audit(
-                WORLDS[name], options.quantized, options.records, seed
-            ).items():
-                total = sums[attack]
-                for view, estimates in figures.items():
-                    areas = [figure.value for figure in estimates["auc"]]
-                    total[view] += float(np.mean(areas)) / options.audits
-                for event, count in verdicts(figures, "predicted", "handicapped").items():
-                    total[event] += count / options.audits
-                for event, count in verdicts(figures, "all", "fp32").items():
-                    total[f"({event})"] += count / options.audits
-        for attack, total in sums.items():
-            areas = ", ".join(
-                f"{view} {total[view]:.4f}"
-                for view in ("all", "predicted", "alone", "fp32", "handicapped")
-            )
-            shares = []
-            for event in ("auc lower", "auc higher", f"tpr@{FPR:g} lower", f"tpr@{FPR:g} higher"):
-                shares.append(
-                    f"{event} {100 * total[event]:.1f} ({100 * total[f'({event})']:.1f}) %"
-                )
-            print(f"{name}, {attack}: {areas}; {', '.join(shares)}", flush=True)
+            figures = audit(WORLDS[name], options.quantized, options.records, seed)
+            for attack, of_attack in figures.items():
+                of_world[attack].append(facts(of_attack))
+        for attack, of_audits in of_world.items():
+            print(f"{name}, {attack}: {line(of_audits)}", flush=True)
         print(f"({time.process_time() - start:.0f} s)", flush=True)
+
+
+def facts(figures: dict[str, Estimates]) -> dict[str, float]:
+    """Return the AUCs of one audit by view, and 1 or 0 for every verdict; by all references in brackets."""
+    values = {}
+    for view, estimates in figures.items():
+        values[view] = float(np.mean([figure.value for figure in estimates["auc"]]))
+    values |= verdicts(figures, "predicted", "handicapped")
+    for event, value in verdicts(figures, "all", "fp32").items():
+        values[f"({event})"] = value
+    return values
+
+
+def line(audits: list[dict[str, float]]) -> str:
+    """Return means over the audits as text."""
+    mean = {name: float(np.mean([values[name] for values in audits])) for name in audits[0]}
+    parts = [", ".join(f"{view} {mean[view]:.4f}" for view in VIEWS)]
+    for other in ("all", "alone"):
+        excess = np.array([values["predicted"] - values[other] for values in audits])
+        error = excess.std(ddof=1) / np.sqrt(len(excess))
+        parts.append(f"predicted less {other} {excess.mean():.5f} +- {error:.5f}")
+    shares = []
+    for event in EVENTS:
+        shares.append(f"{event} {100 * mean[event]:.1f} ({100 * mean[f'({event})']:.1f}) %")
+    return "; ".join([*parts, ", ".join(shares)])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from bitleak.attacks.forms import (
     signals_of_references,
     signals_of_targets,
 )
+from bitleak.attacks.fractional_references import fractional_scores
 from bitleak.attacks.joint import Joint
 from bitleak.attacks.lira import LiRA
 from bitleak.attacks.outlying_references import outlying_doubt, outlying_references
@@ -83,6 +84,7 @@ __all__ = [
     "few_population_records",
     "fit_temperature",
     "forms_by_word",
+    "fractional_scores",
     "known_names",
     "map_error_counts",
     "masked_view",

@@ -60,6 +60,11 @@ class Calibrated:
         return True
 
     @property
+    def outside_only(self) -> bool:
+        """Whether it looks at OUT references only: `offline`."""
+        return self.mode == "offline"
+
+    @property
     def fewest_population(self) -> int:
         """0: it looks at no population records."""
         return 0

@@ -129,6 +129,11 @@ class LiRA:
         return True
 
     @property
+    def outside_only(self) -> bool:
+        """Whether it looks at OUT references only: `offline`."""
+        return self.mode == "offline"
+
+    @property
     def fewest_population(self) -> int:
         """0: it looks at no population records."""
         return 0

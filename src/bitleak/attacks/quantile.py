@@ -34,7 +34,7 @@ the population and predictions for all records.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -75,6 +75,8 @@ class Quantile:
 
     form: Literal["normal", "pinball"] = "normal"
     levels: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 0.97)
+
+    outside_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("form", self.form, RATE)

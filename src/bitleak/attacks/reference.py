@@ -58,6 +58,7 @@ class Reference:
 
     exchangeable: ClassVar[bool] = True
     reads_one_signal: ClassVar[bool] = True
+    outside_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("signal", self.signal, SIGNALS)

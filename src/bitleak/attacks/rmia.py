@@ -132,6 +132,11 @@ class RMIA:
         return True
 
     @property
+    def outside_only(self) -> bool:
+        """Whether it looks at OUT references only: `offline`, unless `a` is tuned on a reference's members."""
+        return self.mode == "offline" and self.a != "tuned"
+
+    @property
     def fewest_population(self) -> int:
         """1."""
         return 1

@@ -1,11 +1,13 @@
 """Attack full precision with as many references as partly predicted ones are worth."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, NamedTuple
 
+from bitleak.attacks import fractional_scores
 from bitleak.core.params import later
-from bitleak.core.types import Images, Outputs, Splits
+from bitleak.core.types import AttackView, Images, Outputs, Splits
 from bitleak.data.splits import reference_models
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
@@ -25,7 +27,7 @@ class AttackFullAlike:
 
     A variant that is attacked with fewer references loses some of its measured leakage, which must
     not read as protection. So it is compared with full precision under a handicap: the effective
-    number of references per side, rounded down.
+    number of references per side, also where it is no whole number (`attacks.fractional_references`).
 
     Attributes:
         attacks: Full names of the attacks.
@@ -44,7 +46,7 @@ class AttackFullAlike:
     answer_scale: AnswerScale = later("raw")
 
     STAGE: ClassVar[str] = "attack_alike"
-    VERSION: ClassVar[str] = "1"
+    VERSION: ClassVar[str] = "2"
 
     class Inputs(NamedTuple):
         """Full-precision answers, and the scores by predicted references."""
@@ -56,9 +58,9 @@ class AttackFullAlike:
         splits: Splits
 
     def cost(self, scale: Scale) -> float:
-        """Seconds of all attacks."""
+        """Seconds of all attacks, with two numbers of references."""
         scaling = scale.scaling_seconds(self.answer_scale) * len(self.references)
-        return len(self.attacks) * scale.attack_seconds + scaling
+        return 2 * len(self.attacks) * scale.attack_seconds + scaling
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the scores."""
@@ -78,12 +80,23 @@ class AttackFullAlike:
         effective = inputs.predicted.prediction["effective"]
         scores = []
         for place, (row, target) in enumerate(zip(self.targets, scaled.targets, strict=True)):
-            per_side = math.floor(min(effective["IN"][place], effective["OUT"][place]) + 1e-9)
-            rows = reference_models(split, row).tolist()
-            chosen = chosen_rows(self.order, rows, 2 * max(per_side, 2))
-            view = target_view(
-                inputs.images, split, row, target, answers, seed=self.seed, only=chosen
-            )
-            scores.append([attack(view) for attack in attacks])
+            view_with = partial(self._view, inputs, answers, row, target)
+            of_target = {side: numbers[place] for side, numbers in effective.items()}
+            scores.append(fractional_scores(attacks, view_with, of_target))
             progress((place + 1) / len(self.targets))
         return scores_by_references(attacks, self.targets, scores, scaled.facts)
+
+    def _view(
+        self,
+        inputs: Inputs,
+        answers: Mapping[int, Outputs],
+        row: int,
+        target: Outputs,
+        per_side: int,
+    ) -> AttackView:
+        """Return the view of one target by the first of its references, `per_side` of each side."""
+        rows = reference_models(inputs.splits, row).tolist()
+        only = chosen_rows(self.order, rows, 2 * per_side)
+        return target_view(
+            inputs.images, inputs.splits, row, target, answers, seed=self.seed, only=only
+        )

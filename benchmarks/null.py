@@ -1,6 +1,6 @@
 """Both null tests: the AUC of every attack if nothing is leaked.
 
-    python benchmarks/null.py [--records 20000] [--models 6 8 16 64] [--only joint]
+    python benchmarks/null.py [--records 20000] [--models 6 8 16 64] [--only joint] [--quantized K]
 
 The target's answers are noise. In the world `noise` the references' answers are noise too; in
 `informative` they remember their members and differ between records, so that a leak of membership
@@ -9,6 +9,11 @@ through the counts or the means of a record's references is visible. Membership 
 is a target on a random half and shadows that hold every record exactly half of the times. For every
 attack the smallest and the largest AUC of all 16 designs are printed, and the design furthest from
 1/2.
+
+With `--quantized K` the references of a population, at full precision, answer as above; the target is
+quantized as K of them are, whose answers are half of those at full precision and noise, and the answers
+of the others are predicted (`attacks.predicted_references`). Designs with fewer than K + 2 references
+are left out, and so is the joint attack, which has no such references.
 """
 
 import argparse
@@ -17,8 +22,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bitleak.attacks import Joint, attack_view, expand, forms_by_word, two_class_signals
-from bitleak.core.types import AttackView
+from bitleak.attacks import Joint, attack_view, expand, forms_by_word, predicted_view, two_class_signals
+from bitleak.core.types import LOGIT_SCALED, AttackView
 from bitleak.metrics import auc, roc
 
 RECORDS, POPULATION = 20_000, 100
@@ -69,6 +74,18 @@ def world(
     return views, target
 
 
+def partly(view: AttackView, count: int) -> AttackView:
+    """Return the view in which `count` of the references are quantized and the others' answers are predicted."""
+    rng = np.random.default_rng([count, len(view.side)])
+
+    def quantized(signals: np.ndarray) -> np.ndarray:
+        confidence = signals[:count, ..., LOGIT_SCALED]
+        return two_class_signals(confidence / 2 + rng.normal(size=confidence.shape))
+
+    answers = quantized(view.references), quantized(view.population_references)
+    return predicted_view(view, range(count), *answers).view
+
+
 def areas(
     views: Sequence[AttackView], target: np.ndarray, only: str = ""
 ) -> Iterator[tuple[str, float]]:
@@ -76,7 +93,7 @@ def areas(
     for attack in ATTACKS:
         if only in attack.name:
             yield attack.name, auc(roc(attack(views[0]), target))
-    if only in Joint().name:
+    if len(views) > 1 and only in Joint().name:
         yield Joint().name, auc(roc(Joint()(views), target))
 
 
@@ -87,12 +104,17 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=RECORDS)
     parser.add_argument("--models", type=int, nargs="*", default=MODELS, choices=MODELS)
     parser.add_argument("--only", default="", help="only attacks with this in their name")
+    parser.add_argument("--quantized", type=int, metavar="K", help="predict all but K references")
     options = parser.parse_args()
     start, results = time.process_time(), {}
     for models in options.models:
-        for mode in MODES:
+        if options.quantized and models < options.quantized + 4:
+            continue
+        for mode in MODES[:1] if options.quantized else MODES:
             for name in WORLDS:
                 views, target = world(name, mode, models, options.records)
+                if options.quantized:
+                    views = [partly(views[0], options.quantized)]
                 for attack, area in areas(views, target, options.only):
                     results.setdefault(attack, {})[f"{name}, {mode}, {models} models"] = area
     print("| attack | least | most | furthest from 1/2 in |\n|---|---|---|---|")

@@ -43,6 +43,17 @@ def test_a_target_that_knows_nothing_is_at_chance_with_many_models(null, world, 
         assert area == pytest.approx(0.5, abs=0.02), name
 
 
+@pytest.mark.parametrize("world", ["noise", "informative"])
+@pytest.mark.parametrize("count", [4, 8])
+def test_a_target_that_knows_nothing_is_at_chance_by_partly_quantized_references(
+    null, world, count
+):
+    # 0.015 is 3.7 standard errors of an AUC of 20,000 records
+    views, target = null.world(world, "population", 16)
+    for name, area in null.areas([null.partly(views[0], count)], target):
+        assert area == pytest.approx(0.5, abs=0.015), name
+
+
 def informative(rng, member):
     difficulty = rng.normal(3.0, 2.0, member.shape[1])
     return (difficulty + 2.0 * member + rng.standard_normal(member.shape))[:, :, None]

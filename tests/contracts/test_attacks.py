@@ -142,3 +142,17 @@ def test_an_attack_without_references_never_looks_at_them(attack):
     blind = replace(view, references=view.references[::-1] * 2.0, side=view.side[::-1])
     same = np.array_equal(attack(view), attack(blind))
     assert same == (not attack.uses_references)
+
+
+@pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
+def test_an_attack_that_reads_out_references_only_says_so(attack):
+    view, _ = world(6, records=200)
+    references = view.references.copy()
+    inside = view.side == 1
+    noise = np.random.default_rng(6).normal(size=(*references.shape[:3], 1))
+    references[inside] = two_class_signals(noise[..., 0])[inside]
+    same = np.array_equal(attack(replace(view, references=references)), attack(view))
+    if attack.uses_references:
+        assert same == getattr(attack, "outside_only", False)
+    else:
+        assert same

@@ -88,7 +88,7 @@ KEYS = {
     "attack_partly": "5e1c78033da0",
     "play_partly": "125a21a50d05",
     "thresholds_partly": "310ab0ef6df8",
-    "attack_alike": "f5645c12f8c5",
+    "attack_alike": "c72309700ba8",
 }
 GIVEN = PlannedTarget(
     AssignMembers(

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -17,6 +18,7 @@ from bitleak.cli.options import (
     Device,
     ExecutorName,
     Memory,
+    Models,
     NumCpus,
     NumGpus,
     Settings,
@@ -71,6 +73,7 @@ def run_audit(
     memory: Memory = None,
     budget: Budget = None,
     device: Device = "auto",
+    models: Models = None,
     address: Address = None,
     num_cpus: NumCpus = 1.0,
     num_gpus: NumGpus = None,
@@ -78,7 +81,7 @@ def run_audit(
 ) -> int:
     """Train, quantize, attack and report; results in the store are not made again."""
     share = _Share(address, num_cpus, num_gpus)
-    options = _Options(store, data, executor, workers, memory, budget, device, share, set_)
+    options = _Options(store, data, executor, workers, memory, budget, device, share, set_, models)
     return _run(config, out or Path("audits") / config.stem, options, tier)
 
 
@@ -109,12 +112,14 @@ def show_plan(
     data: Data = None,
     workers: Workers = None,
     device: Device = "auto",
+    models: Models = None,
     tier: PlanTier = 2,
     pilot: Pilot = None,
     set_: Settings = None,
 ) -> int:
     """Show the tasks to do and cached, the expected hours, disk and memory; do nothing."""
     from bitleak import audit as library
+    from bitleak.audit.part_of_models import of_models, rows_of
     from bitleak.audit.preparation import dataset_of
     from bitleak.audit.reference_pilot import needed_references, pilot_curve
     from bitleak.cli.audit_progress import (
@@ -143,6 +148,8 @@ def show_plan(
             prepared = plan_target(checked, tier, scratch, data=data, device=device)
     else:
         prepared = library.prepare(checked, data=data, device=device, on_this_machine=False)
+    if models is not None:
+        prepared = of_models(prepared, rows_of(models))
     # A plan makes no store, so a missing one has no results.
     opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None
     print_forecast(
@@ -223,14 +230,20 @@ class _Options(NamedTuple):
     device: str
     share: _Share
     settings: list[str] | None
+    models: str | None = None
 
 
 def _run(config: Path, out: Path, options: _Options, tier: int | None = None) -> int:
+    from bitleak.audit.part_of_models import of_models, rows_of
     from bitleak.config import override, read_config, validate
+    from bitleak.core.errors import ConfigError
 
     # A target has tiers of its own, of which the last one is an audit like any other.
     start = time.monotonic()
     checked = validate(override(read_config(config), options.settings or []))
+    rows = None if options.models is None else rows_of(options.models)
+    if rows is not None and (checked.target is not None or tier is not None):
+        raise ConfigError("--models is for configs without a target: it names rows of a population")
     if (tier is not None or checked.target is not None) and tier != 2:
         from bitleak.cli.target_command import RunOptions, run_target
 
@@ -253,6 +266,7 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
         print_forecast,
         print_left,
         print_notes,
+        print_part,
     )
     from bitleak.cli.terminal import print_download, print_results
 
@@ -270,17 +284,20 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
             checked, data=options.data, device=options.device, on_this_machine=not ray
         )
     prepared = replace(prepared, runtime=replace(prepared.runtime, **options.share._asdict()))
-    library.check_out(out)
+    if rows is None:
+        library.check_out(out)
+    else:
+        prepared = of_models(prepared, rows)
     opened = library.open_store(options.store)
     count = library.worker_count(prepared, options.workers)
     print_forecast(prepared, library.forecast(prepared, opened, workers=count))
     print_notes(prepared, opened)
     # The budget counts from the start of the command.
     with TaskBar() as watch:
-        report = library.audit(
+        report = library.run_prepared(
             prepared,
-            out=out,
-            store=opened,
+            opened,
+            partial(library.write_results, prepared, opened, out) if rows is None else _write_nothing,
             executor=options.executor,
             workers=options.workers,
             memory=memory,
@@ -292,8 +309,15 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
     if report.left:
         print_left(prepared, report)
         return LEFT
-    print_results(out)
+    if rows is None:
+        print_results(out)
+    else:
+        print_part(config, options.store, rows)
     return 0
+
+
+def _write_nothing() -> None:
+    """Write no report: the answers of some models are in the store, and that is all."""
 
 
 def _checked_limits(options: _Options) -> tuple[int | None, float | None]:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -12,8 +13,10 @@ from rich.table import Table
 
 from bitleak.audit import Forecast, Prepared
 from bitleak.audit.audit_warnings import newer_code
+from bitleak.audit.part_of_models import PART_STAGES
 from bitleak.audit.reference_pilot import NeededReferences
 from bitleak.cli.terminal import QUIET_SECONDS, duration
+from bitleak.core.plurals import count
 from bitleak.core.types import Description
 from bitleak.data.data_notes import data_lines
 from bitleak.engine.execution import Event, Report
@@ -164,6 +167,16 @@ def print_left(prepared: Prepared, report: Report) -> None:
     print(
         f"time is up: {len(report.done)} tasks done, {len(report.left)} left ({counts}{seconds}); "
         "the same command goes on from here"
+    )
+
+
+def print_part(config: Path, store: str, rows: Sequence[int]) -> None:
+    """Print how the answers of some models come into the store of the whole audit."""
+    stages = " ".join(f"--stage {stage}" for stage in PART_STAGES)
+    models = count(len(rows), "model")
+    print(
+        f"answers of {models} are in {store}; to take them to another store:\n"
+        f"  bitleak store export FILE --store {store} --audit {config} {stages}"
     )
 
 

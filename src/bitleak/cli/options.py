@@ -45,6 +45,14 @@ Budget = Annotated[
         help="Such as 9m: start no task that would not end in time, and leave with code 3 if some are left.",
     ),
 ]
+Models = Annotated[
+    str | None,
+    typer.Option(
+        "--models",
+        metavar="ROWS",
+        help="Only train, quantize and ask these models, such as 0-3,7; no report. For machines that share no store.",
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(

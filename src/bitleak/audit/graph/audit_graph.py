@@ -39,6 +39,7 @@ class Plan:
         targets: Rows of the attacked models.
         references: Rows of the models that serve as references.
         scale: Numbers of records and models.
+        part: Keys of the results that are wanted instead of the output folder's; empty for all.
     """
 
     tasks: tuple[Task, ...]
@@ -53,11 +54,12 @@ class Plan:
     targets: tuple[int, ...]
     references: tuple[int, ...]
     scale: Scale
+    part: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """Keys of all tasks that the output folder is made from."""
-        return (
+        """Keys of all tasks that the output folder is made from, or of the part that is wanted."""
+        return self.part or (
             self.copies,
             *([self.clusters] if self.clusters else []),
             *self.results,

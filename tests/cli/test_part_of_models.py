@@ -1,0 +1,89 @@
+"""`--models`: parts of an audit that are made by machines without a common store."""
+
+import pytest
+import yaml
+
+from bitleak.audit.part_of_models import rows_of
+from bitleak.cli import main
+from bitleak.core.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_config):
+    """Config and output folder of an audit that was made in one store."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "config.yaml").write_text(yaml.safe_dump(tiny_config))
+    places = ["--store", str(folder / "store"), "--out", str(folder / "out")]
+    assert main(["audit", str(folder / "config.yaml"), *places, "--executor", "serial"]) == 0
+    return folder
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_an_audit_made_in_two_parts_has_the_figures_of_one(undisturbed, bitleak, tmp_path):
+    config = undisturbed / "config.yaml"
+    serial = ["--executor", "serial"]
+    for part, rows in (("a", "0-2"), ("b", "3,4-5")):
+        store = ["--store", tmp_path / part]
+        code, out, _ = bitleak("audit", config, *store, *serial, "--models", rows)
+        assert code == 0
+        assert f"answers of 3 models are in {tmp_path / part}" in out
+        assert not (tmp_path / "audits").exists()
+        # Three trainings, their quantized versions, and nothing that needs the other models.
+        assert len(list((tmp_path / part).glob("train/*/*"))) == 3
+        assert not list((tmp_path / part).glob("attack/*"))
+        stages = ["--stage", "query", "--stage", "weigh"]
+        assert (
+            bitleak("store", "export", f"{part}.tar", *store, "--audit", config, *stages)[0] == 0
+        )
+    whole = ["--store", tmp_path / "whole"]
+    assert bitleak("store", "import", "a.tar", "b.tar", *whole)[0] == 0
+    assert bitleak("audit", config, *whole, *serial, "--out", tmp_path / "out")[0] == 0
+    assert (tmp_path / "out" / "results.csv").read_bytes() == (
+        undisturbed / "out" / "results.csv"
+    ).read_bytes()
+    assert not list((tmp_path / "whole").glob("train/*/*"))
+
+
+def test_the_plan_of_a_part_counts_its_tasks_alone(undisturbed, bitleak, tmp_path):
+    config = undisturbed / "config.yaml"
+    code, out, _ = bitleak("plan", config, "--store", tmp_path / "none", "--models", "5")
+    assert code == 0
+    counts = dict(line.split()[:2] for line in out.splitlines() if len(line.split()) == 3)
+    levels = len(yaml.safe_load(config.read_text())["quantize"])
+    assert counts["train"] == "1"
+    assert int(counts["quantize"]) >= levels
+    assert int(counts["query"]) == 1 + int(counts["quantize"])
+    assert counts["attack"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0-2,x", "--models must be numbers and ranges such as 0-3,7, got '0-2,x'"),
+        ("3-1", "--models must be numbers and ranges such as 0-3,7, got '3-1'"),
+        ("", "--models must be numbers and ranges such as 0-3,7, got ''"),
+        ("6", "--models: this audit's models are 0 to 5, got 6"),
+    ],
+)
+def test_models_that_the_audit_does_not_have_are_refused(
+    undisturbed, bitleak, tmp_path, text, message
+):
+    store = tmp_path / "none"
+    options = ["--store", store, "--models", text]
+    code, _, err = bitleak("audit", undisturbed / "config.yaml", *options)
+    assert code == 2
+    assert message in err
+    assert not store.exists()
+
+
+def test_a_target_has_no_rows_to_choose(undisturbed, bitleak, tmp_path):
+    options = ["--tier", "2", "--models", "0", "--store", tmp_path / "store"]
+    code, _, err = bitleak("audit", undisturbed / "config.yaml", *options)
+    assert code == 2
+    assert "--models is for configs without a target" in err
+
+
+def test_ranges_and_numbers_may_overlap():
+    assert rows_of("2-4, 3,0") == (0, 2, 3, 4)
+    with pytest.raises(ConfigError):
+        rows_of("1-")

@@ -53,7 +53,7 @@ def test_the_plan_of_a_part_counts_its_tasks_alone(undisturbed, bitleak, tmp_pat
     assert counts["train"] == "1"
     assert int(counts["quantize"]) >= levels
     assert int(counts["query"]) == 1 + int(counts["quantize"])
-    assert counts["attack"] == "0"
+    assert "attack" not in counts
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_plan_of_a_part_counts_its_tasks_alone(undisturbed, bitleak, tmp_pat
     [
         ("0-2,x", "--models must be numbers and ranges such as 0-3,7, got '0-2,x'"),
         ("3-1", "--models must be numbers and ranges such as 0-3,7, got '3-1'"),
-        ("", "--models must be numbers and ranges such as 0-3,7, got ''"),
+        ("", "--models: got an empty value; is a shell variable unset?"),
         ("6", "--models: this audit's models are 0 to 5, got 6"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bitleak.audit.expected_tasks import INTERPRETER, expected, measured_rates
 from bitleak.audit.preparation import Prepared
-from bitleak.engine.graph import Graph
+from bitleak.engine.graph import EmptyShelf, Graph
 from bitleak.engine.simulate import Site, simulate
 from bitleak.engine.store import Store
 
@@ -49,10 +49,11 @@ def forecast(prepared: Prepared, store: Store | None, *, workers: int) -> Foreca
     tasks = expected(prepared, store) if store else prepared.plan.tasks
     graph = Graph(tasks, wanted=prepared.plan.wanted)
     done = store.snapshot() if store else None
-    pending = graph.pending(done) if done else list(graph.tasks.values())
+    pending = graph.pending(done or EmptyShelf())
     open_keys = {task.key for task in pending}
     todo: dict[str, tuple[int, int]] = {}
-    for task in graph.tasks.values():
+    # Of a part of an audit, the tasks of other models are not counted.
+    for task in graph.pending(EmptyShelf()):
         left, cached = todo.get(task.stage, (0, 0))
         todo[task.stage] = (left + 1, cached) if task.key in open_keys else (left, cached + 1)
     peaks = [task.memory if store else INTERPRETER + task.memory for task in pending]

@@ -22,6 +22,15 @@ class Shelf(Protocol):
 
 
 @dataclass(frozen=True)
+class EmptyShelf:
+    """A store in which nothing is done."""
+
+    def has(self, task: Task) -> bool:
+        """False."""
+        return False
+
+
+@dataclass(frozen=True)
 class Batch:
     """Tasks that are handed to their stage together: same stage, version, inputs and group."""
 

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bitleak.engine.graph import Graph, Shelf
+from bitleak.engine.graph import EmptyShelf, Graph, Shelf
 from bitleak.engine.keys import Task
 from bitleak.engine.schedule import Schedule
 
@@ -69,15 +69,6 @@ class Timeline:
     longest: float
 
 
-@dataclass(frozen=True)
-class _Nothing:
-    """A store in which nothing is done."""
-
-    def has(self, task: Task) -> bool:
-        """False."""
-        return False
-
-
 def simulate(
     graph: Graph, site: Site, *, sizes: Mapping[str, int] | None = None, store: Shelf | None = None
 ) -> Timeline:
@@ -100,7 +91,7 @@ def simulate(
     """
     if site.workers < 1:
         raise ValueError(f"workers must be an integer of at least 1, got {site.workers}")
-    return _Play(graph, site, sizes or {}, store or _Nothing()).timeline()
+    return _Play(graph, site, sizes or {}, store or EmptyShelf()).timeline()
 
 
 class _Play:

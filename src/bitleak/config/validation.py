@@ -118,6 +118,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         lambda entry, where, found: read_quantizer(entry, where, calibration, found),
         errors,
     )
+    _check_rates(config, errors)
     _check_target_split(config, errors)
     if errors:
         raise ConfigError("\n".join(errors))
@@ -316,6 +317,14 @@ def _figures(raw: Any, errors: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
+def _check_rates(config: dict[str, Any], errors: list[str]) -> None:
+    """Check rates and shares, which are open intervals: at 0 and 1 nothing can be measured."""
+    for name in ("fpr", "priors"):
+        for quantity in config[name]:
+            if not 0 < quantity < 1:
+                errors.append(f"{name}: expected numbers between 0 and 1, got {quantity!r}")
+
+
 def _check_across(config: dict[str, Any], errors: list[str]) -> None:
     """Check the sections against each other."""
     if config["target"] is None:
@@ -359,11 +368,6 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
                 f"split.population: the attack {name} needs at least {fewest} population records, "
                 f"got {split.population}; raise split.population or leave the attack out"
             )
-    # Rates and shares are open intervals: at 0 and 1 nothing can be measured.
-    for name in ("fpr", "priors"):
-        for quantity in config[name]:
-            if not 0 < quantity < 1:
-                errors.append(f"{name}: expected numbers between 0 and 1, got {quantity!r}")
     check_quantized(config["partly_quantized"], split.mode, split.models - 2, errors)
     check_others(config["other_references"], config["quantize"], errors)
     check_rows(config, errors)

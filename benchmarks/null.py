@@ -22,7 +22,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bitleak.attacks import Joint, attack_view, expand, forms_by_word, predicted_view, two_class_signals
+from bitleak.attacks import (
+    Joint,
+    attack_view,
+    expand,
+    forms_by_word,
+    predicted_view,
+    two_class_signals,
+)
 from bitleak.core.types import LOGIT_SCALED, AttackView
 from bitleak.metrics import auc, roc
 

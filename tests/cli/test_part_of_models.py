@@ -32,9 +32,7 @@ def test_an_audit_made_in_two_parts_has_the_figures_of_one(undisturbed, bitleak,
         assert len(list((tmp_path / part).glob("train/*/*"))) == 3
         assert not list((tmp_path / part).glob("attack/*"))
         stages = ["--stage", "query", "--stage", "weigh"]
-        assert (
-            bitleak("store", "export", f"{part}.tar", *store, "--audit", config, *stages)[0] == 0
-        )
+        assert bitleak("store", "export", f"{part}.tar", *store, "--audit", config, *stages)[0] == 0
     whole = ["--store", tmp_path / "whole"]
     assert bitleak("store", "import", "a.tar", "b.tar", *whole)[0] == 0
     assert bitleak("audit", config, *whole, *serial, "--out", tmp_path / "out")[0] == 0

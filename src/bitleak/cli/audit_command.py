@@ -297,7 +297,9 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
         report = library.run_prepared(
             prepared,
             opened,
-            partial(library.write_results, prepared, opened, out) if rows is None else _write_nothing,
+            partial(library.write_results, prepared, opened, out)
+            if rows is None
+            else _write_nothing,
             executor=options.executor,
             workers=options.workers,
             memory=memory,

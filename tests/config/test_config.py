@@ -160,7 +160,7 @@ def test_a_rate_in_percent_is_named_with_the_other_mistakes():
     with pytest.raises(ConfigError) as caught:
         validate({**BASE, "fpr": [5], "priors": [0.1, 1], "split": {"models": 5}})
     assert str(caught.value).splitlines() == [
-        "split.models must be an even integer from 6 to 4096, got 5",
+        "split.models must be an integer from 6 to 4096, got 5",
         "fpr: expected numbers between 0 and 1, got 5.0",
         "priors: expected numbers between 0 and 1, got 1.0",
     ]

@@ -80,6 +80,7 @@ FIGURES = {
     "roc": "bitleak.report.figures.roc_curves:ROC",
     "bars": "bitleak.report.figures.bars:BARS",
     "power": "bitleak.report.figures.power_curves:POWER",
+    "channels": "bitleak.report.figures.channels_figure:CHANNELS_FIGURE",
 }
 """Figures of the report, in the order of the page."""
 
@@ -113,6 +114,7 @@ STEPS = {
     "strongest": "bitleak.steps.measure_strongest:MeasureStrongest",
     "utility": "bitleak.steps.measure_utility:MeasureUtility",
     "joint": "bitleak.steps.attack_releases:AttackReleases",
+    "channel": "bitleak.steps.attack_channel:AttackChannel",
     "compare": "bitleak.steps.compare_variants:CompareVariants",
     "match": "bitleak.steps.match_noise:MatchNoise",
     "noise": "bitleak.steps.add_noise:AddNoise",

@@ -4,12 +4,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from bitleak.config.channels_section import (
+    check_channels,
+    read_channels,
+    resolved_channels,
+)
 from bitleak.config.fields import checked_value, plain_values, section, typed_value, value_text
 from bitleak.config.schema import CalibrationInferenceConfig, Config, QuantizeConfig, SplitConfig
 from bitleak.core.checks import label_text, unknown_name
-from bitleak.core.variants import FULL, SIGNS, joined, noise_like
+from bitleak.core.variants import FULL, SIGNS, joined, noise_like, through
 
-ANALYSES = ("joint", "utility_matched", "calibration_inference")
+ANALYSES = ("joint", "utility_matched", "calibration_inference", "channels")
 
 
 def read_analyses(
@@ -30,6 +35,7 @@ def read_analyses(
         "joint": _joint(raw.get("joint"), errors),
         "utility_matched": _variants(raw.get("utility_matched"), variants, errors),
         "calibration_inference": inference,
+        "channels": read_channels(raw.get("channels"), variants, errors),
     }
 
 
@@ -62,15 +68,20 @@ def check_analyses(config: Mapping[str, Any], errors: list[str]) -> None:
         )
     _check_known(config["utility_matched"], variants, "utility_matched", errors)
     _check_calibration(config["calibration_inference"], entries, config["split"], errors)
+    channels = config["channels"]
+    if channels is not None:
+        _check_known(channels.variants, [FULL, *variants], "channels.variants", errors)
+    check_channels(channels, config["query"], config["split"].population, errors)
 
 
 def resolved_analyses(config: Config) -> dict[str, Any]:
     """Return the sections in the form that `read_analyses` reads."""
-    inference = config.calibration_inference
+    inference, channels = config.calibration_inference, config.channels
     return {
         "joint": [list(releases) for releases in config.joint],
         "utility_matched": list(config.utility_matched),
         "calibration_inference": None if inference is None else plain_values(inference),
+        **({} if channels is None else {"channels": resolved_channels(channels)}),
     }
 
 
@@ -85,7 +96,11 @@ def analysis_variants(config: Config) -> list[str]:
         >>> analysis_variants(validate({**raw, "utility_matched": True}))
         ['fp32&rtn-2', 'noise@rtn-2', 'noise@rtn-1.58']
     """
-    return [*map(joined, config.joint), *map(noise_like, config.utility_matched)]
+    names = [*map(joined, config.joint), *map(noise_like, config.utility_matched)]
+    if config.channels is not None:
+        for variant in config.channels.variants:
+            names += [through(channel, variant) for channel in config.channels.names]
+    return names
 
 
 def _joint(raw: Any, errors: list[str]) -> tuple[tuple[str, ...], ...]:

@@ -17,6 +17,7 @@ from bitleak.data.augmentation_names import Augment, check_queries
 from bitleak.train.recipe import Recipe
 
 if TYPE_CHECKING:
+    from bitleak.config.channels_section import ChannelsConfig
     from bitleak.config.target_section import TargetConfig
 
 
@@ -358,6 +359,7 @@ class Config:
         joint: Sets of variants that one adversary sees together, the most informative one first.
         utility_matched: Variants that are compared with noise of equal accuracy.
         calibration_inference: Inference of the calibration set, or None for no such attack.
+        channels: Forms in which an interface gives the answers away, or None.
         target: A model that was trained elsewhere (a `TargetConfig`), or None.
         clusters: Records that depend on each other, which intervals and bounds count together:
             `copies` that are found among the images, an `.npy` file with a number per record, or
@@ -391,6 +393,7 @@ class Config:
     joint: tuple[tuple[str, ...], ...] = ()
     utility_matched: tuple[str, ...] = ()
     calibration_inference: CalibrationInferenceConfig | None = None
+    channels: "ChannelsConfig | None" = None
     metrics: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     target: "TargetConfig | None" = None

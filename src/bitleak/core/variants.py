@@ -6,6 +6,7 @@
 | `obc-2+last8` | `plain` | quantized, with the label from the config |
 | `fp32&obc-2` | `joint` | several releases of one target, seen together |
 | `noise@obc-2` | `noise` | full precision with weight noise, as accurate as `obc-2` |
+| `round-2@obc-2` | `channel` | `obc-2`, whose answers come through a channel (`core.channel_names`) |
 | `control` | `control` | targets whose answers are noise |
 | `positive_control` | `positive` | a target that memorises by a known amount |
 
@@ -18,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
+
+from bitleak.core.channel_names import Channel, is_channel
 
 FULL = "fp32"
 CONTROL = "control"
@@ -41,15 +44,18 @@ NAMED = "(named)"
 OTHER = "other:"
 """Start of the kind of references that are quantized as another variant than the target is."""
 
+UNADAPTED = "unadapted:"
+"""Start of the kind of references that answer by logits while the target answers through a channel."""
+
 SIGNS = ("&", "@", ":")
 
 _PARTLY = re.compile(r"matched-(\d+)")
 _NOISE = "noise@"
 _CALIBRATION = "calibration:"
 
-VariantKind = Literal["full", "plain", "joint", "noise", "control", "positive"]
+VariantKind = Literal["full", "plain", "joint", "noise", "channel", "control", "positive"]
 
-Question = Literal["plain", "joint", "noise", "calibration", "control", "positive"]
+Question = Literal["plain", "joint", "noise", "channel", "calibration", "control", "positive"]
 """Subject of a row of the results; rows of different subjects are never compared."""
 
 
@@ -62,12 +68,14 @@ class Variant:
     Attributes:
         kind: See the table of this module.
         labels: Labels of the releases: several for `joint`; for `noise`, of the variant with the
-            same accuracy.
+            same accuracy; for `channel`, of the variant that answers.
         quantizer: As in `Row`; empty if there is none, or if it is not known.
         levels: As in `Row`.
+        channel: Name of the channel; empty for other kinds.
 
     Raises:
-        ValueError: The number of labels does not fit the kind, or a label is empty or holds a sign.
+        ValueError: The number of labels does not fit the kind, a label is empty or holds a sign, or
+            there is no such channel.
 
     Example:
         >>> Variant.parse("fp32&obc-2")
@@ -80,8 +88,15 @@ class Variant:
     labels: tuple[str, ...]
     quantizer: str = field(default="", compare=False)
     levels: int | None = field(default=None, compare=False)
+    channel: str = ""
 
     def __post_init__(self) -> None:
+        if self.kind == "channel":
+            Channel.parse(self.channel)
+        elif self.channel:
+            raise ValueError(
+                f"a variant of kind {self.kind} must have no channel, got {self.channel!r}"
+            )
         expected = "at least two labels" if self.kind == "joint" else "one label"
         if len(self.labels) < 2 if self.kind == "joint" else len(self.labels) != 1:
             raise ValueError(
@@ -107,6 +122,9 @@ class Variant:
         """
         kind: VariantKind = "plain"
         labels = tuple(name.split("&"))
+        channel, _, answering = name.partition("@")
+        if is_channel(channel) and answering:
+            return cls("channel", (answering,), quantizer, levels, channel)
         if len(labels) > 1:
             kind = "joint"
         elif name.startswith(_NOISE):
@@ -118,6 +136,8 @@ class Variant:
         return cls(kind, labels, quantizer, levels)
 
     def __str__(self) -> str:
+        if self.kind == "channel":
+            return through(self.channel, self.labels[0])
         return noise_like(self.labels[0]) if self.kind == "noise" else joined(self.labels)
 
     @property
@@ -204,6 +224,16 @@ def noise_like(label: str) -> str:
     return f"{_NOISE}{label}"
 
 
+def through(channel: str, label: str) -> str:
+    """Return the name of a variant whose answers come through a channel.
+
+    Example:
+        >>> through("round-2", "obc-1.58")
+        'round-2@obc-1.58'
+    """
+    return f"{channel}@{label}"
+
+
 def on_calibration(attack: str) -> str:
     """Return the attack's name in rows about calibration sets.
 
@@ -233,4 +263,6 @@ def question_of(variant: str, attack: str = "") -> Question:
         return "calibration"
     if kind == "joint" or attack == JOINT:
         return "joint"
+    if kind == "channel":
+        return "channel"
     return "noise" if kind == "noise" else "plain"

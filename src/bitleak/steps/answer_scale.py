@@ -92,18 +92,18 @@ def on_scale(
         )
         if moments is None:
             return ScaledAnswers(tuple(targets), tuple(references), {})
-        scaled = _stored([*targets, *references], partial(_standardised, moments=moments))
+        scaled = stored_outputs([*targets, *references], partial(_standardised, moments=moments))
         facts: dict[str, Any] = {"mean": moments.mean, "deviation": moments.deviation}
         return ScaledAnswers(tuple(scaled[: len(targets)]), tuple(scaled[len(targets) :]), facts)
     temperature = fit_temperature(
-        [_logits(output.population_logits) for output in references], labels.population
+        [kept_logits(output.population_logits) for output in references], labels.population
     )
     cool = partial(_cooled, temperature=temperature, labels=labels)
-    cooled = _stored(references, cool)
+    cooled = stored_outputs(references, cool)
     # A target that is a reference as well, in the same variant, has its signals already.
-    places = [_place(target, references) for target in targets]
+    places = [place_among(target, references) for target in targets]
     others = [target for target, place in zip(targets, places, strict=True) if place is None]
-    rest = iter(_stored(others, cool))
+    rest = iter(stored_outputs(others, cool))
     return ScaledAnswers(
         tuple(next(rest) if place is None else cooled[place] for place in places),
         tuple(cooled),
@@ -141,10 +141,15 @@ PoolAndPopulation = tuple[np.ndarray, np.ndarray]
 """Signals of one model about the audited records and about the population."""
 
 
-def _stored(
+def stored_outputs(
     outputs: Sequence[Outputs], signals_of: Callable[[Outputs], PoolAndPopulation]
 ) -> list[Outputs]:
-    """Return the outputs with other signals, those of the audited records in a file if they are large."""
+    """Return the outputs with other signals, those of the audited records in a file if they are large.
+
+    Args:
+        outputs: Answers of models about the same records.
+        signals_of: Returns the signals of one model about the audited records and about the population.
+    """
     if not outputs:
         return []
     pool = new_array((len(outputs), *outputs[0].signals.shape), np.dtype(np.float64))
@@ -156,7 +161,7 @@ def _stored(
 
 
 def _cooled(output: Outputs, temperature: Temperature, labels: Labels) -> PoolAndPopulation:
-    pool, population = _logits(output.logits), _logits(output.population_logits)
+    pool, population = kept_logits(output.logits), kept_logits(output.population_logits)
     return (
         cooled_signals(pool, labels.pool, temperature),
         cooled_signals(population, labels.population, temperature),
@@ -167,19 +172,24 @@ def _standardised(output: Outputs, moments: ConfidenceMoments) -> PoolAndPopulat
     return standardised(output.signals, moments), standardised(output.population_signals, moments)
 
 
-def _place(target: Outputs, references: Sequence[Outputs]) -> int | None:
+def place_among(target: Outputs, references: Sequence[Outputs]) -> int | None:
     """Return the position of the reference that gives the target's answers; None if no reference does."""
     for place, output in enumerate(references):
         if np.array_equal(
-            _logits(target.population_logits), _logits(output.population_logits)
-        ) and np.array_equal(_logits(target.logits), _logits(output.logits)):
+            kept_logits(target.population_logits), kept_logits(output.population_logits)
+        ) and np.array_equal(kept_logits(target.logits), kept_logits(output.logits)):
             return place
     return None
 
 
-def _logits(logits: np.ndarray | None) -> np.ndarray:
+def kept_logits(logits: np.ndarray | None) -> np.ndarray:
+    """Return logits that must have been kept.
+
+    Raises:
+        ConfigError: They were not.
+    """
     if logits is None:
         raise ConfigError(
-            "answers have no logits, which a temperature needs; query the models with query.keep: logits"
+            "answers have no logits, which temperatures and channels need; query the models with query.keep: logits"
         )
     return logits

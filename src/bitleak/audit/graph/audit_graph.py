@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bitleak.audit.graph.calibration_set_tasks import calibration_set_tasks
+from bitleak.audit.graph.channel_tasks import channel_tasks
 from bitleak.audit.graph.evaluation_tasks import Models, evaluate
 from bitleak.audit.graph.noise_tasks import noise_tasks
 from bitleak.audit.graph.partly_quantized_tasks import partly_quantized_tasks, quantized_rows
@@ -131,6 +132,7 @@ def plan(
         noise_tasks(planner, models),
         release_tasks(planner, models),
         calibration_set_tasks(planner, models),
+        channel_tasks(planner, models),
     ):
         listed += [*made, *measured]
         results += measured

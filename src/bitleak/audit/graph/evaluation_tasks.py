@@ -226,8 +226,22 @@ def compare(
     return planner.task(step, inputs, f"compare {columns.variant} by {reference} over {over}")
 
 
-def attack_variant(planner: Planner, models: Models, variant: str, kind: str) -> Task:
-    """Plan the attacks on one variant by one kind of reference."""
+def attack_variant(
+    planner: Planner,
+    models: Models,
+    variant: str,
+    kind: str,
+    entries: Sequence[str] | None = None,
+) -> Task:
+    """Plan the attacks on one variant by one kind of reference.
+
+    Args:
+        planner: Plans the task.
+        models: The models in every variant.
+        variant: The variant.
+        kind: Kind of the references.
+        entries: Attacks as a config names them; None for those of the config.
+    """
     config = planner.config
     attacked = FULL if variant in CONTROLS else variant
     mapped = kind == "recalibrated"
@@ -235,7 +249,7 @@ def attack_variant(planner: Planner, models: Models, variant: str, kind: str) ->
     # one target, which memorises, shows whether the attacks find anything
     rows = models.targets[:1] if variant == POSITIVE else models.targets
     step = AttackTargets(
-        attacks=tuple(attack_entries(config.attacks)),
+        attacks=tuple(attack_entries(config.attacks if entries is None else entries)),
         recalibrated=mapped,
         control=variant == CONTROL,
         memorising=variant == POSITIVE,

@@ -81,6 +81,7 @@ KEYS = {
     "matched": "6db90d0bb74f",
     "compare": "6e59405ec9d6",
     "joint": "ce3e4c8c92c1",
+    "channel": "766a44793db9",
     "candidates": "442e1f0ecf00",
     "calibration": "6eaca93eaf06",
     "memorise": "bd17d809c12d",
@@ -144,10 +145,19 @@ def planned_tasks(audit_plan):
     kinds = ["fp32", {"kind": "matched", "quantized": 4}]
     partly = {**RAW, **left_out, "references": kinds, "split": {**RAW["split"], "models": 8}}
     predicted = plan(validate({**partly, "quantize": RAW["quantize"][:1]}), DIGITS, NETWORK)
+    kept = {"query": {"keep": "logits"}, "channels": {"names": ["label"], "variants": ["fp32"]}}
+    coarse = plan(validate({**RAW, **left_out, **kept, "quantize": []}), DIGITS, NETWORK)
     tasks = {}
     outside = plan_references(validate(raw), DIGITS, NETWORK, REFERENCES)
     fit = planned(FitEstimator(1, "0" * 64, 0), {"splits": "0" * 64}, outside.plan.scale, "fit")
-    for task in (*audit_plan.tasks, *around.tasks, *predicted.tasks, *outside.plan.tasks, fit):
+    for task in (
+        *audit_plan.tasks,
+        *around.tasks,
+        *predicted.tasks,
+        *coarse.tasks,
+        *outside.plan.tasks,
+        fit,
+    ):
         tasks.setdefault(task.stage, task)
     return tasks
 

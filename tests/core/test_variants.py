@@ -10,6 +10,7 @@ from bitleak.core.variants import (
     noise_like,
     on_calibration,
     question_of,
+    through,
 )
 
 labels = st.text(min_size=1, max_size=12).filter(lambda text: not set(text) & set(SIGNS))
@@ -24,6 +25,8 @@ KINDS = {
     "obc-4&obc-2&obc-1.58": "joint",
     "noise@obc-1.58": "noise",
     "noise@fp32": "noise",
+    "label@fp32": "channel",
+    "temperature-2@obc-1.58+last8": "channel",
 }
 
 
@@ -49,10 +52,25 @@ def test_the_functions_make_the_names_of_the_values():
     assert joined(("fp32", "obc-2")) == str(Variant("joint", ("fp32", "obc-2")))
     assert noise_like("obc-2") == str(Variant("noise", ("obc-2",)))
     assert joined(["obc-2"]) == "obc-2"
+    assert through("label", "obc-2") == str(Variant("channel", ("obc-2",), channel="label"))
 
 
 @pytest.mark.parametrize(
-    "name", ["", "&", "fp32&", "noise@", "noise@a&b", "a@b", "a:b", "noise@noise@a"]
+    "name",
+    [
+        "",
+        "&",
+        "fp32&",
+        "noise@",
+        "noise@a&b",
+        "a@b",
+        "a:b",
+        "noise@noise@a",
+        "label@a@b",
+        "label@",
+        "round-9@a",
+        "label@a&b",
+    ],
 )
 def test_names_that_no_audit_makes_are_refused(name):
     with pytest.raises(ValueError, match="a label must be some text without any of & @ :, got"):
@@ -66,6 +84,15 @@ def test_the_number_of_labels_fits_the_kind():
         Variant("joint", ("fp32",))
     with pytest.raises(ValueError, match=r"of kind plain must have one label, got \[\]"):
         Variant("plain", ())
+
+
+def test_a_channel_belongs_to_its_kind():
+    with pytest.raises(ValueError, match="unknown channel 'labels'"):
+        Variant("channel", ("obc-2",), channel="labels")
+    with pytest.raises(ValueError, match="of kind noise must have no channel, got 'label'"):
+        Variant("noise", ("obc-2",), channel="label")
+    assert Variant.parse("label@obc-2") != Variant.parse("top1@obc-2")
+    assert Variant.parse("label@obc-2").labels == ("obc-2",)
 
 
 def test_variants_with_one_name_are_equal_whether_or_not_the_quantizer_is_known():
@@ -89,6 +116,7 @@ def test_any_attack_comes_back_from_its_name(attack, calibration):
         ("obc-2", "joint", "joint"),
         ("fp32&obc-2", "joint", "joint"),
         ("noise@obc-2", "threshold", "noise"),
+        ("label@obc-2", "threshold", "channel"),
         ("obc-2", "calibration:reference", "calibration"),
         ("control", "calibration:reference", "control"),
     ],

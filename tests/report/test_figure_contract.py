@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from bitleak import registry
-from bitleak.core.types import Measure
+from bitleak.core.types import Measure, Row
 from bitleak.report import FigureData, PowerRow, ReportFigure, tabulate, write_report
 from bitleak.report.figures import draw, load_figures
 from bitleak.report.figures.style import settings
@@ -24,9 +24,23 @@ def made_power():
     return rows
 
 
+def made_channels():
+    """Two variants through three channels, under an attack with references."""
+    rows = []
+    for variant, kind in (("fp32", "fp32"), ("rtn-4", "matched")):
+        for place, channel in enumerate(("logits", "round-2", "label")):
+            for reference in (kind, f"unadapted:{kind}")[: 1 if channel == "logits" else 2]:
+                name, area = f"{channel}@{variant}", 0.7 - 0.05 * place - 0.02 * (reference != kind)
+                measure = Measure(area, area - 0.02, area + 0.02)
+                rows.append(
+                    Row(name, "", None, "lira-online-fixed", reference, "all", "auc", measure)
+                )
+    return rows
+
+
 @pytest.fixture(scope="module")
 def large(rows, curves, summary):
-    return FigureData(tabulate(rows), curves, summary, made_power())
+    return FigureData(tabulate([*rows, *made_channels()]), curves, summary, made_power())
 
 
 @pytest.fixture

@@ -300,5 +300,5 @@ def test_answers_without_logits_have_no_channel(leaking):
     answer = outputs_of(leaking, z[0])
     bare = Outputs(answer.signals, answer.population_signals, answer.test_predictions)
     for name in ("label", "temperature-2"):
-        with pytest.raises(ConfigError, match="query.keep: logits"):
+        with pytest.raises(ConfigError, match=r"query\.keep: logits"):
             through_channel(Channel.parse(name), [bare], Labels.of(data, split))

@@ -84,7 +84,9 @@ def read_channels(raw: Any, variants: Sequence[str], errors: list[str]) -> Chann
 
 def _check_names(names: Sequence[str], errors: list[str]) -> None:
     if not names:
-        errors.append(f"channels: expected at least one of {', '.join(CHANNELS)}, got an empty list")
+        errors.append(
+            f"channels: expected at least one of {', '.join(CHANNELS)}, got an empty list"
+        )
     for name in dict.fromkeys(names):
         try:
             Channel.parse(name)

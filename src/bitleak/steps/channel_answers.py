@@ -103,9 +103,7 @@ def scaled_through(
     return ScaledAnswers(tuple(rounded[:count]), tuple(rounded[count:]), scaled.facts)
 
 
-def through_channel(
-    channel: Channel, outputs: Sequence[Outputs], labels: Labels
-) -> list[Outputs]:
+def through_channel(channel: Channel, outputs: Sequence[Outputs], labels: Labels) -> list[Outputs]:
     """Return the answers of models as they come through a channel.
 
     Of a channel that is not coarse the logits are changed and the signals are not, since a

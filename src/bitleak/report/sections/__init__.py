@@ -4,11 +4,18 @@ from bitleak.report.page_tables import PageSection
 from bitleak.report.results_table import Table
 from bitleak.report.sections.calibration_sets import calibration_section
 from bitleak.report.sections.equal_accuracy import utility_section
+from bitleak.report.sections.interface_section import interface_section
 from bitleak.report.sections.joint_section import joint_section
 from bitleak.report.sections.recipe_section import recipe_section
 from bitleak.report.summary import Summary
 
-_SECTIONS = (recipe_section, utility_section, joint_section, calibration_section)
+_SECTIONS = (
+    recipe_section,
+    interface_section,
+    utility_section,
+    joint_section,
+    calibration_section,
+)
 
 
 def page_sections(table: Table, summary: Summary) -> list[PageSection]:

@@ -3,10 +3,11 @@ next run.
 
     python -m benchmarks.faults                 # thirty kills, signals, full disks (as root): some ten minutes
     python -m benchmarks.faults --kills 3       # fewer
-    python -m benchmarks.faults --executor ray  # the same with a local Ray cluster, its agents killed too
+    python -m benchmarks.faults --executor ray --kills 6  # a local Ray cluster: one kill of each of its processes
 
 Every case starts from an empty store. An audit in a session of its own is disturbed at a moment
-drawn by `--seed`, then its leftovers are listed, then the same command is run to its end. The last
+drawn by `--seed`, then its leftovers are listed, then the same command is run to its end. Its exit
+code has to be one of those that are documented for the case, with a line unless it is 0. The last
 columns show the expected result: the bytes of `results.csv` of an undisturbed run, and nothing
 left: no temporary file, claim, scratch, log of a worker, process or socket. After a kill -9 of the
 driver only the next run can tidy up, so the check follows that run. PyTorch's and Ray's own caches
@@ -42,6 +43,23 @@ query: {augment: [identity]}
 fpr: [0.05]
 """
 TIMEOUT = 300
+DONE = 0
+KILLED = -signal.SIGKILL
+LOST = 4
+"""Exit code if a cluster has gone."""
+KINDS: dict[str, dict[str, set[int]]] = {
+    "processes": {"driver": {KILLED}, "worker": {DONE}, "fork server": {DONE}},
+    "ray": {
+        "driver": {KILLED},
+        "worker": {DONE},
+        "agent": {DONE, LOST},
+        "raylet": {DONE, LOST},
+        "GCS server": {DONE, LOST},
+        "process that talks to Ray": {DONE, LOST},
+    },
+}
+"""Processes that are killed, for each executor, and the exit codes that may follow: all is done if the
+last result was there before."""
 OTHERS = ("ray", "torchinductor")
 """How the names of caches begin that libraries keep in the folder for temporary files."""
 SETTLE = {"processes": 10.0, "ray": 120.0}
@@ -73,13 +91,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Found:
-    """Result of a case: code and last line of the disturbed run; leftovers and sameness after it
-    and after the next run.
+    """Result of a case: code and last line of the disturbed run, and whether they are as documented;
+    leftovers and sameness after it and after the next run.
     """
 
     case: str
     code: int | None
     said: str
+    documented: bool
     left: list[str]
     same: bool
 
@@ -203,15 +222,20 @@ def kind_of(process: int) -> str:
         above = Path(f"/proc/{parent}/cmdline").read_bytes()
     except (OSError, ValueError):
         return ""
+    program = line.split(" ")[0]
     if "bitleak audit" in line:
         return "driver"
     if "resource_tracker" in line:
         return "tracker"
     if "forkserver" in line:
         return "worker" if b"forkserver" in above else "fork server"
-    if "raylet" in line or "gcs_server" in line or "agent" in line:
+    if "multiprocessing.spawn" in line:
+        return "process that talks to Ray"
+    if program.endswith(("/raylet", "/gcs_server")):
+        return "raylet" if program.endswith("/raylet") else "GCS server"
+    if "Agent" in line or "/agent" in line:
         return "agent"
-    return "worker" if line.startswith("ray::") else ""
+    return "worker" if line.startswith("ray::") or "default_worker" in line else ""
 
 
 def killed(runs: Runs, place: Place, kind: str, chance: random.Random, seconds: float) -> int:
@@ -324,20 +348,25 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def case(
-    runs: Runs, name: str, expected: bytes, disturb: Callable[[Place], int], *, tidy: bool = True
+    runs: Runs,
+    name: str,
+    expected: bytes,
+    disturb: Callable[[Place], int],
+    codes: set[int],
 ) -> Found:
     """Run one case: disturb it, check it, run it again, check it again."""
     # a short name: the path of a Ray cluster's socket has at most 107 bytes
     place = Place(Path(tempfile.mkdtemp(prefix="case-", dir=runs.root)))
     code, line = disturb(place), said(place)
-    left = leftovers(place, runs.settle) if tidy else []
+    documented = code in codes and bool(line or code in (DONE, KILLED))
+    left = leftovers(place, runs.settle) if codes != {KILLED} else []
     again = runs.finish(place)
     left += leftovers(place, runs.settle)
     equal = again == 0 and (place.out / "results.csv").read_bytes() == expected
-    if not equal or left:
+    if not equal or left or not documented:
         print((place.root / "said").read_text(errors="replace")[-2000:])
     shutil.rmtree(place.root)
-    return Found(name, code, line, left, equal)
+    return Found(name, code, line, documented, left, equal)
 
 
 def answers_of(path: Path) -> Path:
@@ -369,20 +398,16 @@ def main() -> None:
         expected = (place.out / "results.csv").read_bytes()
         left = ", ".join(leftovers(place, runs.settle)) or "nothing"
         print(f"undisturbed: {seconds:.0f} s, {len(expected)} bytes of results.csv, left: {left}")
-        kinds = (
-            ["driver", "worker", "fork server"]
-            if options.executor == "processes"
-            else ["driver", "worker", "agent"]
-        )
-        cases: list[tuple[str, Callable[[Place], int], bool]] = []
+        kinds = list(KINDS[options.executor].items())
+        cases: list[tuple[str, Callable[[Place], int], set[int]]] = []
         for number in range(options.kills):
-            kind = kinds[number % len(kinds)]
+            kind, codes = kinds[number % len(kinds)]
             one = random.Random(chance.random())
             cases.append(
                 (
                     f"kill -9 {number + 1}, {kind}",
                     lambda place, kind=kind, one=one: killed(runs, place, kind, one, seconds),
-                    kind != "driver",
+                    codes,
                 )
             )
         for name, numbers in (
@@ -399,39 +424,40 @@ def main() -> None:
                     lambda place, numbers=numbers, one=one: signalled(
                         runs, place, numbers, one, seconds
                     ),
-                    True,
+                    {128 + numbers[0]},
                 )
             )
         if os.geteuid() == 0:
             answers = answers_of(runs.root / "answers.npz")
             cases += [
-                ("disk full, store", lambda place: full_store(runs, place), True),
-                ("disk full, out", lambda place: full_out(runs, place), True),
+                ("disk full, store", lambda place: full_store(runs, place), {2}),
+                ("disk full, out", lambda place: full_out(runs, place), {2}),
                 (
                     "disk full, out of attack",
                     lambda place: full_for_attack(runs, place, place.out, answers),
-                    True,
+                    {2},
                 ),
                 (
                     "disk full, TMPDIR of attack",
                     lambda place: full_for_attack(runs, place, place.temporary, answers),
-                    True,
+                    {2},
                 ),
             ]
         else:
             print("not root: no disks are filled")
-        print("| case | code | said | left | same bytes |\n|---|---|---|---|---|")
+        print("| case | code | said | documented | left | same bytes |\n|---|---|---|---|---|---|")
         bad = 0
-        for name, disturb, tidy in cases:
+        for name, disturb, codes in cases:
             if options.only in name:
-                outcome = case(runs, name, expected, disturb, tidy=tidy)
-                bad += bool(outcome.left) or not outcome.same
+                outcome = case(runs, name, expected, disturb, codes)
+                bad += bool(outcome.left) or not outcome.same or not outcome.documented
                 left, equal = ", ".join(outcome.left) or "nothing", "yes" if outcome.same else "NO"
+                documented = "yes" if outcome.documented else "NO"
                 print(
-                    f"| {outcome.case} | {outcome.code} | {outcome.said} | {left} | {equal} |",
+                    f"| {outcome.case} | {outcome.code} | {outcome.said} | {documented} | {left} | {equal} |",
                     flush=True,
                 )
-    print(f"{bad} of the cases left something or came to other bytes")
+    print(f"{bad} of the cases had no documented end, left something or came to other bytes")
     sys.exit(bad > 0)
 
 

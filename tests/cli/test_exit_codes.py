@@ -150,7 +150,7 @@ def test_a_signal_that_was_ignored_stays_ignored():
 def test_a_process_ended_by_a_signal_leaves_nothing_in_the_temporary_folder(tmp_path):
     code = (
         "import os, signal, time\n"
-        "import bitleak.cli, bitleak.cli.audit_command\n"
+        "import bitleak.__main__, bitleak.cli.audit_command\n"
         "from bitleak.engine.executors.fork_server import open_fork_server\n"
         "def run(*_):\n"
         "    open_fork_server('json')\n"
@@ -158,7 +158,7 @@ def test_a_process_ended_by_a_signal_leaves_nothing_in_the_temporary_folder(tmp_
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "bitleak.cli.audit_command._run = run\n"
         "import sys; sys.argv = ['bitleak', 'audit', 'x']\n"
-        "bitleak.cli.entry()\n"
+        "bitleak.__main__.entry()\n"
     )
     found = subprocess.run(
         [sys.executable, "-c", code],
@@ -169,3 +169,74 @@ def test_a_process_ended_by_a_signal_leaves_nothing_in_the_temporary_folder(tmp_
     assert (found.returncode, found.stderr) == (129, "ended by SIGHUP; the same command goes on\n")
     assert found.stdout.startswith("bitleak-")
     assert list(tmp_path.iterdir()) == []
+
+
+def entered(prelude, *arguments):
+    """Code and messages of the command, run by a process that first runs a prelude."""
+    code = f"import os, runpy, signal, sys\n{prelude}\nsys.argv = ['bitleak', *{arguments!r}]\n"
+    code += "runpy.run_module('bitleak', run_name='__main__', alter_sys=True)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return ended.returncode, ended.stderr
+
+
+KILL = "os.kill(os.getpid(), signal.SIG{0})"
+WHILE_LOADED = f"""
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            {KILL}
+sys.meta_path.insert(0, Finder())
+"""
+WHILE_REPORTED = f"""
+import bitleak.cli
+bitleak.cli.print_error = lambda text: {KILL}
+"""
+AT_EXIT = f"""
+import atexit
+atexit.register(lambda: {KILL})
+"""
+
+
+@pytest.mark.parametrize(("name", "number"), [("TERM", 143), ("INT", 130), ("HUP", 129)])
+@pytest.mark.parametrize("moment", [WHILE_LOADED, WHILE_REPORTED], ids=["loaded", "reported"])
+def test_a_signal_has_its_line_also_while_the_command_is_loaded_or_ends(moment, name, number):
+    code, err = entered(moment.format(name), "audit", "" if moment == WHILE_REPORTED else "x")
+    said = "interrupted" if name == "INT" else f"ended by SIG{name}"
+    assert (code, err) == (number, f"{said}; the same command goes on\n")
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
+def test_a_signal_after_the_end_changes_nothing(name):
+    assert entered(AT_EXIT.format(name), "--version") == (0, "")
+
+
+@pytest.mark.parametrize("number", interrupts.END_SIGNALS)
+def test_a_signal_inside_a_destructor_is_raised_a_moment_later(number):
+    class Closing:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+            time.sleep(0)
+
+    def drop():
+        Closing()
+        time.sleep(5)
+
+    with raise_on_signals(), pytest.raises(Ended) as ended:
+        drop()
+    assert ended.value.code == 128 + number
+
+
+def test_the_first_of_two_signals_counts_also_while_it_is_reported(monkeypatch, capfd):
+    from bitleak.core import command_end
+
+    def run(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def print_late(text, told=command_end.print_error):
+        told(text)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("bitleak.cli.audit_command._run", run)
+    monkeypatch.setattr(command_end, "print_error", print_late)
+    assert main(["audit", "x.yaml"]) == 143
+    assert capfd.readouterr().err == "ended by SIGTERM; the same command goes on\n"

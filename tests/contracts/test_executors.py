@@ -444,11 +444,11 @@ def test_a_batch_whose_outcomes_are_all_in_is_not_cancelled(
 ):
     import ray
 
-    from bitleak.engine.executors.ray import Ray
+    from bitleak.engine.executors.ray_tasks import RayTasks
 
     cancelled = []
     monkeypatch.setattr(ray, "cancel", lambda stream, **options: cancelled.append(stream))
-    executor = Ray(str(Store(tmp_path / "store").root), runtime, 2)
+    executor = RayTasks(str(Store(tmp_path / "store").root), runtime, 2)
     executor.submit(Batch((Task("draw", "1", {"seed": 0}),)))
     assert executor.next_done().ok
     assert executor._flights  # the end of its stream has not been heard

@@ -17,8 +17,6 @@ STRANGER = "import ray, sys; ray.init(address=sys.argv[1], logging_level=50); pr
 
 @pytest.mark.slow
 def test_a_local_cluster_refuses_who_lacks_its_token(tmp_path, monkeypatch):
-    import ray
-
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     Store(tmp_path)
@@ -26,8 +24,7 @@ def test_a_local_cluster_refuses_who_lacks_its_token(tmp_path, monkeypatch):
     for _ in range(2):  # the second cluster of a process has a token of its own
         executor = Ray(str(tmp_path), Runtime(), workers=1)
         try:
-            address = ray.get_runtime_context().gcs_address
-            call = [sys.executable, "-c", STRANGER, address]
+            call = [sys.executable, "-c", STRANGER, executor.address]
             stranger = subprocess.run(call, capture_output=True, text=True, timeout=120)
             assert "joined" not in stranger.stdout
             assert "InvalidAuthToken" in stranger.stderr

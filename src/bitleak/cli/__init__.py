@@ -21,15 +21,8 @@ from bitleak.cli import (
     quantize_command,
     store_command,
 )
-from bitleak.cli.exit_codes import (
-    OUTSIDE,
-    SIGNALLED,
-    CommandGroup,
-    Stopped,
-    exit_now,
-    print_error,
-    report_stop,
-)
+from bitleak.cli.exit_codes import OUTSIDE, CommandGroup, Stopped, report_stop
+from bitleak.core.command_end import print_error
 from bitleak.core.errors import BitleakError, ExecutionError, InputError
 from bitleak.core.interrupts import raise_on_signals
 
@@ -103,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         except Stopped as stopped:
             return report_stop(stopped, arguments)
         except (typer.Abort, KeyboardInterrupt) as error:  # before a verb has begun
-            return report_stop(Stopped(error), [])
+            return report_stop(Stopped(error), arguments)
         except UsageError as error:
             error.show()
             return 2
@@ -141,10 +134,7 @@ def _empty_value(arguments: list[str]) -> str | None:
 
 
 def entry() -> None:
-    """Run the console script."""
-    code = main()
-    if code >= SIGNALLED or code == OUTSIDE:
-        # Python may have noted an interrupt inside a library, and would end by that signal instead.
-        # And an output stream that can no longer be flushed would change the code.
-        exit_now(code)
-    sys.exit(code)
+    """Run the console script of an earlier installation."""
+    from bitleak.__main__ import entry as run
+
+    run()

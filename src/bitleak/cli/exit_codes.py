@@ -9,19 +9,16 @@
 `python -X dev -m bitleak ...` prints the traceback too.
 """
 
-import atexit
-import contextlib
 import errno
-import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from typer.core import TyperGroup
 
-from bitleak.core.interrupts import END_SIGNALS, Ended, interrupt_in
+from bitleak.core.command_end import print_error, report_signal
+from bitleak.core.interrupts import interrupt_in
 
 LEFT = 3
 """Exit code that a command returns if the time was up before all was done."""
@@ -31,9 +28,6 @@ OUTSIDE = 4
 
 SIGNALLED = 128
 """Exit codes from here on are signals."""
-
-RESUMED = (("audit",), ("demo",), ("store", "import"))
-"""Commands that go on where they stopped."""
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
@@ -84,9 +78,7 @@ def report_stop(stopped: Stopped, arguments: Sequence[str]) -> int:
         traceback.print_exception(error)
     end = interrupt_in(error)
     if end is not None:
-        ended = end if isinstance(end, Ended) else Ended(signal.SIGINT)
-        print_error(f"{ended}; the same command {_next(arguments)}")
-        return ended.code
+        return report_signal(end, arguments)
     if isinstance(error, OSError) and error.errno in _DISK:
         print_error(
             f"error: {_place(error)}{error.strerror}; free some space or give another folder, and run it again"
@@ -94,32 +86,6 @@ def report_stop(stopped: Stopped, arguments: Sequence[str]) -> int:
         return 2
     print_error(f"error: {_reason(error)}")
     return OUTSIDE
-
-
-def print_error(text: str) -> None:
-    """Print to the standard error, unless it is closed."""
-    with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
-
-
-def exit_now(code: int) -> NoReturn:
-    """End this process with a code, without the exit handlers of Python and of libraries that could
-    change it.
-    """
-    for number in END_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    # Temporary folders of helper processes are removed by exit functions.
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
-
-
-def _next(arguments: Sequence[str]) -> str:
-    words = [word for word in arguments if not word.startswith("-")]
-    resumed = any(tuple(words[: len(names)]) == names for names in RESUMED)
-    return "goes on" if resumed else "starts again: nothing was written"
 
 
 def _reason(error: BaseException) -> str:

@@ -3,7 +3,8 @@
 All three are raised in the main thread as `Ended`, once: a second signal does not disturb the
 cleaning up after the first. A signal that comes `CLEANUP_SECONDS` seconds later, while the cleaning
 up still lasts, ends the process at once. A signal that the process was started to ignore (`nohup`,
-a shell's background job) stays ignored.
+a shell's background job) stays ignored. A signal that comes inside a destructor or a callback of the
+garbage collector, where Python drops all errors, is raised a moment later.
 """
 
 import os
@@ -14,12 +15,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 END_SIGNALS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 CLEANUP_SECONDS = 20.0
 """Seconds of cleaning up during which further signals are ignored."""
+
+
+_AGAIN_SECONDS = 0.05
+"""Seconds until a signal is raised again whose error Python has dropped."""
 
 
 class Ended(KeyboardInterrupt):
@@ -61,15 +67,41 @@ def raise_on_signals() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in END_SIGNALS}
-    _State.since = _State.waiting = None
+    hook = sys.unraisablehook
     try:
-        for number, old in before.items():
-            if old is not signal.SIG_IGN:
-                signal.signal(number, _on_signal)
+        hear_signals()
         yield
     finally:
+        sys.unraisablehook = hook
         for number, old in before.items():
             signal.signal(number, signal.SIG_DFL if old is None else old)
+
+
+def hear_signals() -> None:
+    """Raise `Ended` on the signals that end a command, from now on.
+
+    For a process that runs a command and nothing else; `raise_on_signals` is for all others.
+    """
+    _State.since = _State.waiting = None
+    for number in END_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _on_signal)
+    hook = sys.unraisablehook
+
+    def keep(dropped: Any) -> None:
+        if isinstance(dropped.exc_value, Ended):
+            _raise_later(dropped.exc_value.number)
+        else:
+            hook(dropped)
+
+    sys.unraisablehook = keep
+
+
+def ignore_signals() -> None:
+    """Ignore the signals that end a command, from now on: its end is certain."""
+    if threading.current_thread() is threading.main_thread():
+        for number in END_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
@@ -113,6 +145,15 @@ def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def _raise_later(number: int) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    # sent to the main thread, so that a system call in which it waits ends
+    timer = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, (main, number))
+    timer.daemon = True
+    timer.start()
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

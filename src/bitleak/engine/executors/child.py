@@ -35,12 +35,10 @@ def serve(connection: Connection, root: str, runtime: Runtime, log: str) -> None
         runtime: Settings of this worker.
         log: File, in an existing folder, for all output of this process and the trace of a crash.
     """
-    for number in END_SIGNALS:  # the parent decides; SIGTERM is for this one alone
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
+    leave_signals_to_parent()
     path = Path(log)
     threading.Thread(target=_watch, args=(path,), daemon=True).start()
-    _redirect(path)
+    redirect_output(path)
     keep_freed_memory()
     try:
         connection.send(None)
@@ -50,6 +48,22 @@ def serve(connection: Connection, root: str, runtime: Runtime, log: str) -> None
             _serve_batch(connection, tasks, root, runtime, path)
     except (EOFError, OSError):
         _leave(path)
+
+
+def leave_signals_to_parent() -> None:
+    """Ignore the signals that end a command: the parent decides. SIGTERM is for this process."""
+    for number in END_SIGNALS:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
+
+
+def redirect_output(log: Path) -> None:
+    """Write all output of this process, and the trace of a crash, to a file."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    faulthandler.enable(2)
 
 
 def _serve_batch(
@@ -83,11 +97,3 @@ def _leave(log: Path) -> NoReturn:
     with contextlib.suppress(OSError):
         log.unlink(missing_ok=True)
     os._exit(1)
-
-
-def _redirect(log: Path) -> None:
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    faulthandler.enable(2)

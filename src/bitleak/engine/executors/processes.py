@@ -25,6 +25,7 @@ from bitleak.core.errors import ExecutionError
 from bitleak.engine.backends.folder import WORKER_LOG
 from bitleak.engine.executors.child import serve
 from bitleak.engine.executors.fork_server import interrupts_wait, open_fork_server, unimported_main
+from bitleak.engine.executors.process_ends import ending
 from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
 from bitleak.engine.store import make_folder, shared
@@ -35,11 +36,10 @@ ATTEMPTS = 2
 """How many workers a task may take with it before it has failed."""
 
 _STARTS = 3
+"""How many workers in a row may end before they have begun a task."""
 
 _REPLACED = 0.2
 """Seconds until the process that workers come from is looked at again after it was killed."""
-
-"""How many workers in a row may end before they have begun a task."""
 
 
 @dataclass(eq=False)
@@ -214,7 +214,7 @@ class Processes:
             worker.log.read_text(encoding="utf-8", errors="replace") if worker.log.exists() else ""
         )
         worker.log.unlink(missing_ok=True)
-        return f"the worker {_ending(worker.process.exitcode)}\n\n{text}"
+        return f"the worker {ending(worker.process.exitcode)}\n\n{text}"
 
     def _give_up(self, task: Task, report: str) -> Outcome:
         text = f"{report.splitlines()[0]} while doing it, {ATTEMPTS} times"
@@ -237,13 +237,6 @@ def _no_process(error: BaseException) -> str:
         f"a worker cannot be started ({type(error).__name__}: {text}): the process that workers come from was killed "
         "again and again, or this user may have no more processes; fewer --workers, or --executor serial, need less"
     )
-
-
-def _ending(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-    return f"was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 def _no_start(report: str) -> str:

@@ -8,12 +8,15 @@ import math
 import os
 import secrets
 import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from bitleak.core.errors import ConfigError, ExecutionError
 from bitleak.core.interrupts import keep_handlers
-from bitleak.engine.threads import environment
+from bitleak.engine.executors.ray_demands import requested_address
 from bitleak.engine.worker import Runtime
 
 if find_spec("ray"):
@@ -29,27 +32,58 @@ QUIET = ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_w
 """Ray's variables that a local cluster sets to 0: reports, warnings, workers of low priority."""
 
 
-def join_cluster(runtime: Runtime, cpus: float) -> bool:
-    """Join a cluster or start one; return whether `close` should leave it."""
+SERVERS = ("raylet", "gcs_server")
+"""Processes of a node without which a cluster of one node ends, by Ray's names."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster that this process uses.
+
+    Attributes:
+        own: Whether it was started here.
+        joined: Whether it was joined here; if not, the caller had joined it, and leaves it.
+        address: Its address, HOST:PORT.
+        servers: Its raylet and its GCS server if it was started here, by Ray's names.
+    """
+
+    own: bool
+    joined: bool
+    address: str
+    servers: Mapping[str, subprocess.Popen]
+
+
+def join_cluster(runtime: Runtime, cores: float, environment: Mapping[str, Any]) -> Cluster:
+    """Join a cluster or start one, unless this process has joined one.
+
+    Args:
+        runtime: Settings of the workers, with the cluster's address or None.
+        cores: CPUs of a cluster that is started.
+        environment: Ray's environment of the workers, empty for the default.
+
+    Raises:
+        ConfigError: No cluster answers at the address.
+        ExecutionError: None can be started.
+    """
     if ray.is_initialized():
-        return False
+        return Cluster(False, False, _address(), {})
     for name in QUIET:
         os.environ.setdefault(name, "0")
     _silence()
-    address = runtime.address or os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {
-        "num_cpus": math.ceil(cpus),
-        "include_dashboard": False,
-        "object_store_memory": OBJECT_STORE,
-    }
-    options: dict[str, Any] = {} if address else local
-    if address and address not in ("auto", "local"):
+    address = requested_address(runtime)
+    options: dict[str, Any] = {"runtime_env": dict(environment)} if environment else {}
+    if address is None:
+        options |= {
+            "num_cpus": math.ceil(cores),
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE,
+        }
+        os.environ.update(_token_variables())
+        _read_environment()
+    elif address != "auto":
         _check_answers(address)
-    local_cluster = not address or address == "local"
-    # Ray takes SIGTERM for itself: the handlers are restored.
     try:
-        with environment(_token_variables() if local_cluster else {}), keep_handlers():
-            read_environment()
+        with keep_handlers():
             ray.init(
                 address=address or "local",
                 log_to_driver=False,
@@ -57,44 +91,30 @@ def join_cluster(runtime: Runtime, cpus: float) -> bool:
                 **options,
             )
     except Exception as error:  # Ray raises no narrower one where a node is too slow to start
-        read_environment()
-        if not address:
-            raise ExecutionError(f"a local Ray cluster cannot be started: {error}") from error
+        if address is None:
+            reason = " ".join(str(error).split())
+            raise ExecutionError(f"a local Ray cluster cannot be started: {reason}") from error
         raise ConfigError(_not_joined(address, error)) from error
-    return True
+    own = address is None
+    return Cluster(own, True, _address(), _servers() if own else {})
 
 
-def read_environment() -> None:
+def _address() -> str:
+    return ray.get_runtime_context().gcs_address
+
+
+def _servers() -> dict[str, subprocess.Popen]:
+    """Return the servers of the cluster that was started; without them, it ends."""
+    module: Any = importlib.import_module("ray._private.worker")
+    started = getattr(getattr(module, "_global_node", None), "all_processes", {})
+    return {kind: started[kind][0].process for kind in SERVERS if kind in started}
+
+
+def _read_environment() -> None:
     """Let Ray read its variables again: it keeps those that were there when it was imported."""
     raylet = _raylet()
-    if hasattr(raylet, "AuthenticationTokenLoader"):
-        raylet.Config.initialize("")
-        raylet.AuthenticationTokenLoader.instance().reset_cache()
-
-
-def demands(runtime: Runtime) -> tuple[float, float]:
-    """CPUs and GPUs of a task; a whole GPU, unless a share is given, where the device is one."""
-    gpus = runtime.num_gpus
-    if gpus is None:
-        gpus = 1.0 if runtime.device.startswith("cuda") else 0.0
-    for name, value in (("num_cpus", runtime.num_cpus), ("num_gpus", gpus)):
-        if not math.isfinite(value) or value < 0 or (value > 1 and value != int(value)):
-            raise ConfigError(f"{name} must be a fraction of 1 or a whole number, got {value}")
-    if runtime.num_cpus == 0 and gpus == 0:
-        raise ConfigError(
-            "num_cpus must be above 0 where num_gpus is 0, or there is no end to the tasks that fit"
-        )
-    return runtime.num_cpus, gpus
-
-
-def times_held(has: float, demand: float) -> float:
-    """Return how many times a machine's amount holds a demand; infinity if nothing is demanded."""
-    return math.inf if demand == 0 else float(math.floor(has / demand + 1e-9))
-
-
-def room_text(cpus: float, gpus: float) -> str:
-    """Return the end of a sentence on machines without room for a task."""
-    return f"has room for a task with {cpus:g} CPUs and {gpus:g} GPUs; lower --num-cpus or --num-gpus, or add machines"
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _token_variables() -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import toy_ray
@@ -13,7 +15,7 @@ from bitleak.core.errors import ExecutionError
 from bitleak.core.interrupts import Ended, raise_on_signals
 from bitleak.engine.execution import run_tasks
 from bitleak.engine.executors import ray
-from bitleak.engine.executors.process_ends import end_session
+from bitleak.engine.executors.process_ends import end_session, members
 from bitleak.engine.graph import Graph
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
@@ -81,6 +83,52 @@ def test_a_signal_while_a_cluster_starts_ends_the_run_and_the_start(run, tmp_pat
         run(toy_ray.start_for_ever)
     assert time.monotonic() - start < 30
     assert nothing_is_left(tmp_path)
+
+
+def test_a_cluster_that_the_program_has_joined_is_used_with_its_environment(monkeypatch):
+    context = SimpleNamespace(gcs_address="head:1", runtime_env={"pip": ["x"]})
+    stand_in = SimpleNamespace(is_initialized=lambda: True, get_runtime_context=lambda: context)
+    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    runtime, environment = ray._with_callers_cluster(Runtime(address="other:2"))
+    assert (runtime.address, environment) == ("head:1", {"pip": ["x"]})
+    stand_in.is_initialized = lambda: False
+    assert ray._with_callers_cluster(Runtime(address="other:2"))[0].address == "other:2"
+
+
+SERVERS = {  # part of the command line, and the end of the message's first half
+    "/raylet/raylet ": r"its raylet was ended by SIGKILL \(out of memory\?\)",
+    "/gcs_server ": r"its GCS server was ended by SIGKILL \(out of memory\?\)",
+    "ray::RuntimeEnvAgent": "its raylet ended with exit code 0, as it does when one of its agents is killed",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_killed_server_of_a_real_cluster_is_named_and_the_rest_of_it_ends(
+    server, tmp_path, monkeypatch
+):
+    pytest.importorskip("ray", reason="the executor ray needs the package ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    store = Store(tmp_path)
+    executor = ray.Ray(store.location, Runtime(stages="toy_stages", data=str(tmp_path)), 1)
+    session = executor._process.pid
+    killed = []
+
+    def kill_once(event):
+        if event.kind == "progress" and not killed:
+            for number in members(session):
+                command = Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if server in command + " ":
+                    killed.append(number)
+                    os.kill(number, signal.SIGKILL)
+
+    task = Task("rest", "1", {"seconds": 60.0, "name": "a"})
+    with pytest.raises(ExecutionError, match=f"of this run has gone: {SERVERS[server]}; the same"):
+        run_tasks(Graph([task]), store, executor, on_event=kill_once)
+    assert len(killed) == 1
+    assert not list(members(session))
+    assert not [*(tmp_path / ".claims").glob("*"), *(tmp_path / "logs").glob("*")]
 
 
 def test_all_of_a_session_end_but_the_one_that_is_spared():

@@ -41,7 +41,7 @@ def end_session(session: int, *, spare: int | None = None) -> None:
     """
     deadline = time.monotonic() + END_SECONDS
     # a process may start another one before it is hit, so that one pass is not enough
-    while living := [number for number in _members(session) if number != spare]:
+    while living := [number for number in members(session) if number != spare]:
         for number in living:
             with suppress(OSError):
                 os.kill(number, signal.SIGKILL)
@@ -50,7 +50,7 @@ def end_session(session: int, *, spare: int | None = None) -> None:
         time.sleep(0.01)
 
 
-def _members(session: int) -> Iterator[int]:
+def members(session: int) -> Iterator[int]:
     """Yield the living processes of a session."""
     for number, state in _processes():
         with suppress(OSError):

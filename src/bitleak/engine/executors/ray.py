@@ -71,20 +71,25 @@ class Ray:
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be an integer of at least 1, got {workers}")
         demands(runtime)
+
+        # what the other process needs
         self._store = shared(root)
         self._log = log_path(self._store, runtime, leftovers.new_name(WORKER_LOG))
         make_folder(self._log.parent)
         runtime, environment = _with_callers_cluster(runtime)
         place = root if is_url(root) else str(Path(self._store.location).absolute())
         cores = workers * runtime.num_cpus if workers else float(usable_cores())
+
+        # the other process; it is ended also if a program forgets to close this
         self._pipe, theirs = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("spawn").Process(
             target=serve_ray,
             args=(theirs, place, runtime, workers, cores, environment, str(self._log)),
             daemon=True,
         )
-        # also the end of a program that forgets to close this
         self._end = util.Finalize(self, _end, args=(self._process, self._log), exitpriority=20)
+
+        # a signal that comes while the cluster starts ends the start
         self._state = RayState(workers or 1, own=requested_address(runtime) is None)
         try:
             with interrupts_wait(), unimported_main():

@@ -11,7 +11,7 @@ from bitleak.core.command_end import exit_now, report_signal
 from bitleak.core.interrupts import hear_signals, ignore_signals, interrupt_in
 
 
-def entry() -> None:
+def run_command() -> None:
     """Run the command line and end this process with its exit code."""
     hear_signals()
     try:
@@ -33,4 +33,4 @@ def entry() -> None:
 
 
 if __name__ == "__main__":
-    entry()
+    run_command()

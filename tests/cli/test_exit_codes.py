@@ -158,7 +158,7 @@ def test_a_process_ended_by_a_signal_leaves_nothing_in_the_temporary_folder(tmp_
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "bitleak.cli.audit_command._run = run\n"
         "import sys; sys.argv = ['bitleak', 'audit', 'x']\n"
-        "bitleak.__main__.entry()\n"
+        "bitleak.__main__.run_command()\n"
     )
     found = subprocess.run(
         [sys.executable, "-c", code],

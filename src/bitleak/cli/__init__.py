@@ -135,6 +135,6 @@ def _empty_value(arguments: list[str]) -> str | None:
 
 def entry() -> None:
     """Run the console script of an earlier installation."""
-    from bitleak.__main__ import entry as run
+    from bitleak.__main__ import run_command
 
-    run()
+    run_command()

@@ -1,4 +1,4 @@
-"""What the options request of Ray: a cluster, and room for a task on its machines."""
+"""Requests of the options to Ray: a cluster, and room for a task on its machines."""
 
 import math
 import os

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bitleak.attacks import LiRA, attack_view, predicted_view
+from bitleak.attacks import LiRA, attack_view, expand, predicted_view
 from bitleak.core.types import SIGNALS, Images, Outputs, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.metrics import player_rates, thresholds_for
@@ -15,7 +15,7 @@ from bitleak.steps.attack_partly_quantized import AttackPartlyQuantized
 from bitleak.steps.attack_targets import AttackTargets
 from bitleak.steps.choose_partly_thresholds import ChoosePartlyThresholds
 from bitleak.steps.measure_strongest import MeasureStrongest, Pair, StrongestFigures
-from bitleak.steps.play_partly_quantized import PlayPartlyQuantized
+from bitleak.steps.play_partly_quantized import PlayPartlyQuantized, known_references
 from bitleak.steps.play_targets import PlayTargets
 
 MODELS, RECORDS, FPR, COUNT = 12, 1000, 0.05, 6
@@ -77,6 +77,18 @@ def partly_inputs(audit):
 def play_partly(audit, count=COUNT):
     step = PlayPartlyQuantized(ATTACKS, GROUPS, PLAYERS, ALL, QUANTIZED, count, FPR, 0)
     return run(step, audit, **partly_inputs(audit))
+
+
+@pytest.mark.parametrize(
+    ("names", "count"), [(["lira-online-shrunk", "rmia-online"], 2), (["quantile"], len(SIGNALS))]
+)
+def test_only_signals_that_the_attacks_read_are_predicted(audit, names, count):
+    step = PlayPartlyQuantized(tuple(names), GROUPS, PLAYERS, ALL, QUANTIZED, COUNT, FPR, 0)
+    inputs = step.Inputs(images=audit.images, splits=audit.splits, **partly_inputs(audit))
+    attacks = [attack for name in names for attack in expand(name)]
+    view = known_references(step, inputs, attacks).played(2, (0,), COUNT).view
+    assert view.references.shape[-1] == view.population_references.shape[-1] == count
+    assert {signal for signal, _ in view.moments} == set(SIGNALS[:count])
 
 
 def scores_by_hand(audit, player, without):

@@ -6,11 +6,18 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from bitleak.attacks import FEWEST_QUANTIZED, SIDES, Attack, PredictedView, predicted_view
+from bitleak.attacks import (
+    FEWEST_QUANTIZED,
+    SIDES,
+    Attack,
+    PredictedView,
+    predicted_view,
+    signals_of_references,
+)
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.params import later
 from bitleak.core.spill import stack_arrays
-from bitleak.core.types import Images, Outputs, Scores, Splits
+from bitleak.core.types import SIGNALS, Images, Outputs, Scores, Splits
 from bitleak.data.splits import reference_models
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
@@ -76,14 +83,15 @@ class AttackPartlyQuantized:
         split, labels = inputs.splits, Labels.of(inputs.images, inputs.splits)
         quantized = on_scale(self.answer_scale, inputs.targets, inputs.quantized, labels)
         full = on_scale(self.answer_scale, (), inputs.references, labels)
+        attacks = attacks_with_references(self.attacks, population=len(split.population))
         known = PartlyQuantizedReferences(
             inputs.images,
             split,
             dict(zip(self.references, full.references, strict=True)),
             dict(zip(self.quantized, quantized.references, strict=True)),
             self.seed,
+            signals_of_references(attacks),
         )
-        attacks = attacks_with_references(self.attacks, population=len(split.population))
         scores, parts = [], []
         for place, (row, target) in enumerate(zip(self.targets, quantized.targets, strict=True)):
             rows = reference_models(split, row).tolist()
@@ -106,6 +114,7 @@ class PartlyQuantizedReferences:
         quantized: Answers as the target is quantized, by row, in pairs of complements and in the
             order in which they are used.
         seed: Root seed of the audit.
+        signals: Number of leading `SIGNALS` that the attacks read of references; only these are predicted.
     """
 
     images: Images
@@ -113,6 +122,7 @@ class PartlyQuantizedReferences:
     full: Mapping[int, Outputs]
     quantized: Mapping[int, Outputs]
     seed: int
+    signals: int = len(SIGNALS)
 
     def view(
         self, row: int, target: Outputs, rows: Sequence[int], chosen: Sequence[int]
@@ -129,12 +139,18 @@ class PartlyQuantizedReferences:
         view = target_view(
             self.images, self.split, row, target, self.full, seed=self.seed, only=rows
         )
+        # a view with all signals would cost three times as much for attacks that read the first two
+        view = replace(
+            view,
+            references=view.references[..., : self.signals],
+            population_references=view.population_references[..., : self.signals],
+        )
         answers = [self.quantized[chosen_row] for chosen_row in chosen]
         return predicted_view(
             view,
             [rows.index(chosen_row) for chosen_row in chosen],
-            stack_arrays([answer.signals for answer in answers]),
-            np.stack([answer.population_signals for answer in answers]),
+            stack_arrays([answer.signals[..., : self.signals] for answer in answers]),
+            np.stack([answer.population_signals[..., : self.signals] for answer in answers]),
         )
 
     def played(self, row: int, without: Sequence[int], count: int) -> PredictedView:

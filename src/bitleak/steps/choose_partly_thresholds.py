@@ -79,9 +79,9 @@ class ChoosePartlyThresholds:
 
     def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Thresholds:
         """Return the thresholds, and why an attack has none."""
-        known = known_references(self, inputs)
         population = len(inputs.splits.population)
         attacks = attacks_with_references(self.attacks, population=population)
+        known = known_references(self, inputs, attacks)
         played = []
         for place, row in enumerate(self.targets):
             played.append(self._thresholds(known, attacks, row))

@@ -11,7 +11,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from bitleak import metrics
-from bitleak.attacks import Attack, PlayedScores, PlayerGroup, scores_on_views
+from bitleak.attacks import (
+    Attack,
+    PlayedScores,
+    PlayerGroup,
+    scores_on_views,
+    signals_of_references,
+)
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.params import later
 from bitleak.core.types import Images, Outputs, Splits
@@ -94,8 +100,8 @@ class PlayPartlyQuantized:
     def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> PlayedRates:
         """Return the rates, and why an attack has none."""
         split = inputs.splits
-        known = known_references(self, inputs)
         attacks = attacks_with_references(self.attacks, population=len(split.population))
+        known = known_references(self, inputs, attacks)
         groups, rates = [], []
         for targets, players in zip(self.groups, self.players, strict=True):
             groups.append(PlayerGroup(targets, players))
@@ -119,12 +125,15 @@ class PlayPartlyQuantized:
         return GroupRates.of_sum(total, len(group.players), refused) if group.players else NO_RATES
 
 
-def known_references(step: Any, inputs: Any) -> PartlyQuantizedReferences:
+def known_references(
+    step: Any, inputs: Any, attacks: Sequence[Attack]
+) -> PartlyQuantizedReferences:
     """Return the answers of a step's models on the scale of the quantized ones.
 
     Args:
         step: Parameters `references`, `quantized`, `seed` and `answer_scale`.
         inputs: Inputs `references`, `quantized`, `images` and `splits`.
+        attacks: Attacks that read them.
     """
     labels = Labels.of(inputs.images, inputs.splits)
     full = on_scale(step.answer_scale, (), inputs.references, labels).references
@@ -135,6 +144,7 @@ def known_references(step: Any, inputs: Any) -> PartlyQuantizedReferences:
         dict(zip(step.references, full, strict=True)),
         dict(zip(step.quantized, quantized, strict=True)),
         step.seed,
+        signals_of_references(attacks),
     )
 
 

@@ -1,6 +1,7 @@
-"""CPU seconds of an audit by step, by this code and by another version, in turns.
+"""CPU seconds of an audit by step, by this code and by another version or of another config, in turns.
 
     python benchmarks/cost.py --other SRC [--turns 3] [--config FILE] [--set split.models=8 ...]
+    python benchmarks/cost.py --other-config FILE [--turns 3] [--config FILE] [--set split.models=8 ...]
 
 SRC is the folder `src` of another checkout; the config is the demo's by default. Every run is one
 process with an empty store, executor `serial` and one thread; a task's CPU seconds, user and system
@@ -39,6 +40,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--other", type=Path)
+    parser.add_argument("--other-config", type=Path, help="by default the same")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--config", type=Path, help="by default the demo's")
     parser.add_argument("--set", action="append", default=[], help="as in `bitleak audit`")
@@ -47,16 +49,20 @@ def main() -> None:
     if options.child is not None:
         run_audit(options.child, options.config, options.set)
         return
-    if options.other is None or not (options.other / "bitleak" / "__init__.py").is_file():
+    if options.other is None and options.other_config is None:
+        parser.error("expected --other or --other-config")
+    if options.other and not (options.other / "bitleak" / "__init__.py").is_file():
         parser.error(f"--other must be a folder that holds bitleak, got {options.other}")
 
-    sources = {"this": HERE.parents[1] / "src", "other": options.other.resolve()}
-    config = options.config or HERE.parents[1] / "src" / "bitleak" / "demo.yaml"
+    own = HERE.parents[1] / "src"
+    sources = {"this": own, "other": options.other.resolve() if options.other else own}
+    config = options.config or own / "bitleak" / "demo.yaml"
+    configs = {"this": config, "other": options.other_config or config}
     costs: dict[str, list[dict[str, float]]] = {name: [] for name in sources}
     digests: dict[str, str] = {}
     for turn in range(options.turns):
         for name in list(sources) if turn % 2 == 0 else list(sources)[::-1]:
-            result = measured(sources[name], config, options.set)
+            result = measured(sources[name], configs[name], options.set)
             costs[name].append(result["cpu"])
             digests[name] = result["digest"]
             print(f"{name}: {sum(result['cpu'].values()):.1f} CPU s", flush=True)
@@ -115,7 +121,7 @@ def print_table(costs: dict[str, list[dict[str, float]]]) -> None:
         for run in runs:
             run["all"] = sum(run.values())
     rows = []
-    for step in costs["this"][0]:
+    for step in dict.fromkeys([*costs["this"][0], *costs["other"][0]]):
         ours, theirs = (
             statistics.median(run.get(step, 0.0) for run in costs[name])
             for name in ("this", "other")

@@ -168,6 +168,7 @@ class Adversary(NamedTuple):
 
     @property
     def name(self) -> str:
+        """Name in the table, such as `8 predicted`."""
         return f"{self.count} {self.kind}" if self.kind in ("predicted", "alone") else self.kind
 
 
@@ -303,7 +304,11 @@ def main() -> None:
                 rows.append(csv_row(variant, adversary, attack.name, own, full[attack.name]))
                 cells.append(f"{own.auc.mean():.4f}, {own.tpr.mean():.4f}")
             facts = adversary.facts
-            text = f"{facts[0]:.3f}, {facts[1]:.3f} | {facts[2]:.1f}, {facts[3]:.1f}" if facts else " | "
+            text = (
+                f"{facts[0]:.3f}, {facts[1]:.3f} | {facts[2]:.1f}, {facts[3]:.1f}"
+                if facts
+                else " | "
+            )
             print(f"| {variant} | {adversary.name} | {text} | {' | '.join(cells)} |", flush=True)
     print_differences(rows)
     if options.csv is not None:

@@ -88,7 +88,14 @@ def draw_row(panels: list[Axes], rows: list[dict[str, str]], metric: str) -> Non
             heights = [scale * float(row[metric]) for row in points]
             errors = [2 * scale * float(row[f"{metric}_error"]) for row in points]
             panel.errorbar(
-                counts, heights, errors, color=colour, markersize=4.5, linewidth=1.3, elinewidth=0.8, **style
+                counts,
+                heights,
+                errors,
+                color=colour,
+                markersize=4.5,
+                linewidth=1.3,
+                elinewidth=0.8,
+                **style,
             )
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_locator(FixedLocator(counts))

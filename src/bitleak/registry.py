@@ -70,6 +70,12 @@ ATTACKS = {
 }
 """A word of a config names an attack's class, of which it makes the default form, or several forms in a tuple."""
 
+JOINT_ATTACKS = {
+    "joint": "bitleak.attacks.joint:Joint",
+    "joint-learned": "bitleak.attacks.joint_learned:LearnedJoint",
+}
+"""Attacks on several releases of one target, see `joint_attacks` of a config."""
+
 METRICS = {
     "advantage": "bitleak.metrics.advantage:Advantage",
 }

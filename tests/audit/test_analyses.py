@@ -44,7 +44,7 @@ class Memorising:
 
 CONFIG = {
     "data": {"name": "digits", "limit": 300},
-    "split": {"models": 6, "targets": 2, "population": 20},
+    "split": {"models": 8, "targets": 2, "population": 20},
     "model": {"name": "cnn", "width": 8},
     "train": {"epochs": 6, "batch": 32, "augment": []},
     "calibration": {"records": 32},
@@ -54,6 +54,7 @@ CONFIG = {
     "query": {"augment": ["identity"]},
     "fpr": [0.1],
     "joint": [["fp32", "rtn-2"]],
+    "joint_attacks": ["joint", "joint-learned"],
     "utility_matched": ["rtn-2", "rtn-8"],
     "calibration_inference": {"variants": ["rtn-2", "memorising-8"], "targets": 1},
 }
@@ -118,7 +119,9 @@ def test_rows_are_unique_and_everything_asked_is_there(audited):
         "control",
         "positive_control",
     ]
-    assert set(measures(rows, "fp32&rtn-2", "joint", "auc_over_best")) == {"all", "0", "2"}
+    for attack in ("joint", "joint-learned"):
+        assert set(measures(rows, "fp32&rtn-2", attack, "auc_over_best")) == {"all", "0", "2"}
+        assert set(measures(rows, "rtn-2", attack, "auc")) == {"all", "0", "2"}
 
 
 def test_a_quantizer_that_memorises_betrays_its_calibration_set(audited):
@@ -200,9 +203,12 @@ def test_the_page_and_the_terminal_tell_what_was_found(audited):
     assert "rtn-8 is as accurate as fp32 within error, so that no noise is equally accurate" in page
     table, summary = tabulate(audited[3]), read_summary(audited[0] / "out")
     told = sentences(table, summary)
-    assert any(
-        "The joint attack on fp32 and rtn-2 together reaches" in sentence for sentence in told
-    )
+    for attack in ("joint attack", "learned joint attack"):
+        assert any(
+            f"The {attack} on fp32 and rtn-2 together reaches" in sentence for sentence in told
+        )
+    assert "joint, matched references" in page
+    assert "joint-learned, matched references" in page
     assert any(
         sentence.startswith("rtn-2 ") and "noise of equal accuracy" in sentence for sentence in told
     )

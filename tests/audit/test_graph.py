@@ -314,6 +314,18 @@ def test_joint_releases_add_tasks_and_change_none():
     )
 
 
+def test_the_learned_joint_attack_adds_tasks_and_changes_none():
+    asked = {"joint": [["fp32", "rtn-2"]], "split": {"models": 8}}
+    base, both = made(**asked), made(**asked, joint_attacks=["joint", "joint-learned"])
+    known = {task.key for task in base.tasks}
+    assert known < {task.key for task in both.tasks}
+    added = [task for task in both.tasks if task.key not in known]
+    stages = [task.stage for task in added]
+    assert (stages.count("joint"), stages.count("estimate"), stages.count("compare")) == (3, 1, 1)
+    assert {task.params["attack"] for task in added if task.stage == "joint"} == {"joint-learned"}
+    assert {task.key for task in made(**asked, joint_attacks="joint").tasks} == known
+
+
 def test_calibration_sets_are_halves_of_the_candidates_of_a_target():
     asked = {"variants": ["rtn-2", "obc-1.58+last8"], "candidates": 32, "targets": 1}
     base, more = made(), made(calibration_inference=asked)

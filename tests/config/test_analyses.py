@@ -34,8 +34,28 @@ def test_the_resolved_config_says_the_same():
     }
     config = validate({**RAW, **asked})
     assert config.calibration_inference.models == 16
+    assert config.joint_attacks == ("joint",)
     assert validate(resolved(config)) == config
     assert validate(resolved(validate(RAW))) == validate(RAW)
+    learned = validate({**RAW, **asked, "joint_attacks": ["joint-learned", "joint"]})
+    assert validate(resolved(learned)).joint_attacks == ("joint-learned", "joint")
+
+
+@pytest.mark.parametrize(
+    ("split", "most"),
+    [
+        ({"models": 6, "targets": 2}, "got 2; raise split.models to 8"),
+        ({"mode": "dedicated", "shadows": 4, "targets": 2}, "got 2; raise split.shadows to 6"),
+    ],
+)
+def test_the_learned_joint_attack_has_enough_references(split, most):
+    raw = {**RAW, "joint": [["fp32", "rtn-2"]], "split": split}
+    validate(raw)
+    validate({**raw, "joint": None, "joint_attacks": "joint-learned"})
+    with pytest.raises(ConfigError, match=f"joint_attacks: joint-learned needs at least 3.*{most}"):
+        validate({**raw, "joint_attacks": ["joint", "joint-learned"]})
+    enough = {"models": 8} if "models" in split else {"shadows": 6}
+    validate({**raw, "joint_attacks": "joint-learned", "split": {**split, **enough}})
 
 
 @pytest.mark.parametrize(
@@ -48,6 +68,10 @@ def test_the_resolved_config_says_the_same():
         (
             {"joint": ["fp32", "rtn-2"]},
             r"joint: expected a list of lists of variants.*got a list with str 'fp32'",
+        ),
+        (
+            {"joint_attacks": ["lira"]},
+            r"joint_attacks: unknown .*lira.*Known: joint, joint-learned",
         ),
         ({"joint": [["fp32", 2]]}, r"joint\.0: expected a list of text"),
         (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from bitleak.attacks import Joint, attack_view, expand, forms_by_word
+from bitleak.attacks import Joint, LearnedJoint, attack_view, expand, forms_by_word
 from bitleak.core.signals import signals
 from bitleak.core.types import SIGNALS, Outputs
 from bitleak.metrics import auc, roc
@@ -104,9 +104,12 @@ def test_a_factor_of_all_logits_of_a_variant_changes_no_score(attack, scaled_vie
     assert len(np.unique(scores)) > (1 if attack.name.endswith("correct") else 10)
 
 
-def test_a_factor_of_all_logits_of_a_release_changes_no_score_of_the_joint_attack(scaled_views):
-    scores = Joint()([scaled_views[1.0], scaled_views[1.0]])
-    np.testing.assert_allclose(Joint()([scaled_views[1.0], scaled_views[4.0]]), scores, rtol=1e-9)
+@pytest.mark.parametrize("attack", [Joint(), LearnedJoint()], ids=["joint", "joint-learned"])
+def test_a_factor_of_all_logits_of_a_release_changes_no_score_of_the_joint_attack(
+    attack, scaled_views
+):
+    scores = attack([scaled_views[1.0], scaled_views[1.0]])
+    np.testing.assert_allclose(attack([scaled_views[1.0], scaled_views[4.0]]), scores, rtol=1e-9)
 
 
 @pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)

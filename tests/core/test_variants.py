@@ -114,6 +114,7 @@ def test_any_attack_comes_back_from_its_name(attack, calibration):
         ("fp32", "", "plain"),
         ("obc-2", "threshold", "plain"),
         ("obc-2", "joint", "joint"),
+        ("obc-2", "joint-learned", "joint"),
         ("fp32&obc-2", "joint", "joint"),
         ("noise@obc-2", "threshold", "noise"),
         ("label@obc-2", "threshold", "channel"),

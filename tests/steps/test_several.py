@@ -1,5 +1,7 @@
 """Several releases of one target through the stages: joint attack, rows, and the comparison with the best alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -38,13 +40,14 @@ def release(split, shift, seed):
     return found
 
 
-def joint_scores(data, split, releases):
+def joint_scores(data, split, releases, **options):
     rows = list(range(len(split.member)))
     params = {
         "releases": len(releases),
         "targets": split.targets.tolist(),
         "references": rows,
         "seed": 0,
+        **options,
     }
     inputs = {
         "images": data,
@@ -149,3 +152,18 @@ def test_two_releases_of_noise_are_at_chance():
     found = joint_scores(data, split, [release(split, 0.0, seed) for seed in (3, 4)])
     row = rows_of("measure", split, scores=found, baseline=found)["auc", "all"]["measure"]
     assert row["value"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_learned_attack_does_not_read_the_targets_membership():
+    """All labels of the first target are wrong, and those of its references right: the same scores."""
+    data, split = world(2000, 10)
+    releases = [release(split, 1.0, seed) for seed in range(2)]
+    wrong = replace(split, member=split.member[[1, 0, *range(2, 10)]])
+    by_labels = [
+        joint_scores(data, known, releases, attack="joint-learned") for known in (split, wrong)
+    ]
+    assert [attack["name"] for attack in by_labels[0]["attacks"]] == ["joint-learned"]
+    first, second = (found["scores"] for found in by_labels)
+    np.testing.assert_array_equal(first[0, 0], second[0, 0])
+    # the second target has the first one among its references
+    assert not np.array_equal(first[0, 1], second[0, 1])

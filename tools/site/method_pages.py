@@ -24,9 +24,6 @@ HEADS = {
 }
 """Headings by the first words of a paragraph."""
 
-JOINT = "bitleak.attacks.joint:Joint"
-"""An attack that a config names by its releases, not in `attacks`."""
-
 
 class Method(NamedTuple):
     """An attack or a quantizer with a page of its own."""
@@ -43,7 +40,7 @@ class Method(NamedTuple):
 
 def attacks() -> list[Method]:
     """Return the attacks, one per module: several words may share one."""
-    return _methods({**registry.ATTACKS, "joint": JOINT})
+    return _methods({**registry.ATTACKS, **registry.JOINT_ATTACKS})
 
 
 def quantizers() -> list[Method]:
@@ -111,7 +108,10 @@ def attack_details(method: Method) -> str:
                 needs += ", population records"
             rows.append((f"`{word}`", f"`{form.name}`", needs, f"`{form.signal}`"))
     if not rows:
-        return "In a config: `joint: [[fp32, brecq-2]]`, a list of the releases that are seen together.\n"
+        return (
+            "In a config: `joint: [[fp32, brecq-2]]`, a list of the releases that are seen together, and "
+            f"`joint_attacks: [{', '.join(registry.JOINT_ATTACKS)}]`; without it, `joint` alone.\n"
+        )
     heads = ("word in a config", "form, as tables name it", "needs", "signal")
     return docstrings.table(heads, rows)
 

@@ -14,6 +14,7 @@ from bitleak.attacks.forms import (
 )
 from bitleak.attacks.fractional_references import fractional_scores
 from bitleak.attacks.joint import Joint
+from bitleak.attacks.joint_learned import LearnedJoint
 from bitleak.attacks.lira import LiRA
 from bitleak.attacks.outlying_references import outlying_doubt, outlying_references
 from bitleak.attacks.player import ModelSignals, Player, player_view, population_view
@@ -64,6 +65,7 @@ __all__ = [
     "Calibrated",
     "ConfidenceMoments",
     "Joint",
+    "LearnedJoint",
     "LiRA",
     "ModelSignals",
     "PlayedCase",

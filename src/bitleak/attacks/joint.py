@@ -46,8 +46,9 @@ AUC alone says nothing about several releases; only the difference from the best
 Cost: O(refs records releases (queries + releases)).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -93,7 +94,7 @@ class Joint:
             ValueError: There is no view, the views do not belong together, a record has fewer than
                 2 usable references on one side, or a confidence is not finite.
         """
-        _refuse_strangers(views)
+        refuse_strangers(views)
         inside, outside = views[0].member, views[0].outside
         refuse_few(inside, 2, self.name, side="IN")
         refuse_few(outside, 2, self.name, side="OUT")
@@ -163,7 +164,9 @@ def _tried(
     """Return a player's ratios on some of the records, and its membership."""
     step = -(-len(views[0].target) // PLAYER_RECORDS)
     try:  # the same draws for every release, since these have the same membership
-        played = [player_view(_every(view, step), np.random.default_rng(player)) for view in views]
+        played = [
+            player_view(every_record(view, step), np.random.default_rng(player)) for view in views
+        ]
     except TooFewForAttack:
         return None
     view, member = played[0]
@@ -172,46 +175,84 @@ def _tried(
     return joint_ratios([view for view, _ in played]), member
 
 
-def _every(view: AttackView, step: int) -> AttackView:
-    """Return the view of every `step`-th record."""
+def every_record(view: AttackView, step: int, start: int = 0) -> AttackView:
+    """Return the view of every `step`-th record from the record `start` on."""
     return replace(
         view,
-        target=view.target[::step],
-        references=view.references[:, ::step],
-        side=view.side[:, ::step],
-        labels=view.labels[::step],
+        target=view.target[start::step],
+        references=view.references[:, start::step],
+        side=view.side[:, start::step],
+        labels=view.labels[start::step],
     )
 
 
 def joint_ratios(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases records"]:
     """Return each release's mean log-likelihood ratio beyond the releases before it."""
+    ratios, queries = np.zeros((len(views), len(views[0].target))), 0
+    for scores in scores_by_query(views):
+        ratios += innovation_ratios(scores)
+        queries += 1
+    return ratios / queries
+
+
+class QueryScores(NamedTuple):
+    """Confidences of the target and the references in all releases, at one query.
+
+    Attributes:
+        target: Confidence of the target.
+        references: Confidences of the references, each release's in memory of its own.
+        inside: References that were trained on the record and are used for it.
+        outside: References that were not.
+        sums_in: Sums over `inside`, release by release.
+        sums_out: Sums over `outside`.
+    """
+
+    target: Float64[np.ndarray, "records releases"]
+    references: Float64[np.ndarray, "refs records releases"]
+    inside: Bool[np.ndarray, "refs records"]
+    outside: Bool[np.ndarray, "refs records"]
+    sums_in: Sums
+    sums_out: Sums
+
+
+def scores_by_query(views: Sequence[AttackView]) -> Iterator[QueryScores]:
+    """Yield the confidences and their sums, query by query."""
     inside, outside = views[0].member, views[0].outside
     target = np.stack([signal_of(view.target, "logit_scaled") for view in views], axis=-1)
     answers = [reference_signal(view, "logit_scaled") for view in views]
-    ratios = np.zeros((len(views), len(target)))
     for query in range(target.shape[1]):
-        # (refs, records, releases), each release's in a piece of memory of its innovation
-        confidence = np.moveaxis(
-            np.stack([release_answers[:, :, query] for release_answers in answers]), 0, -1
+        planes = np.stack([release_answers[:, :, query] for release_answers in answers])
+        references = np.moveaxis(planes, 0, -1)
+        yield QueryScores(
+            target[:, query],
+            references,
+            inside,
+            outside,
+            sums(references, inside),
+            sums(references, outside),
         )
-        side_sums = sums(confidence, inside), sums(confidence, outside)
-        for release in range(len(views)):
-            slope = slopes(confidence[..., : release + 1], inside, outside, side_sums)
-            # e_k = s_k - sum over j < k of b_kj s_j, for the target and for the references
-            innovation = target[:, query, release] - target[:, query, :release] @ slope
-            if release:
-                new = (
-                    confidence[..., release] - confidence[..., :release] @ slope
-                )  # (refs, records)
-                sums_in, sums_out = sums(new[..., None], inside), sums(new[..., None], outside)
-            else:
-                sums_in, sums_out = side_sums[0].only(0), side_sums[1].only(0)
-            student_in, student_out = predictive_pair(sums_in, sums_out)
-            ratios[release] += (
-                log_density(innovation[:, None], student_in)
-                - log_density(innovation[:, None], student_out)
-            )[:, 0]
-    return ratios / target.shape[1]
+
+
+def innovation_ratios(scores: QueryScores) -> Float64[np.ndarray, "releases records"]:
+    """Return each release's log-likelihood ratio beyond the releases before it, at one query."""
+    inside, outside, confidence = scores.inside, scores.outside, scores.references
+    known = scores.sums_in, scores.sums_out
+    ratios = np.empty(scores.target.T.shape)
+    for release in range(len(ratios)):
+        slope = slopes(confidence[..., : release + 1], inside, outside, known)
+        # e_k = s_k - sum over j < k of b_kj s_j, for the target and for the references
+        innovation = scores.target[:, release] - scores.target[:, :release] @ slope
+        if release:
+            new = confidence[..., release] - confidence[..., :release] @ slope  # (refs, records)
+            sums_in, sums_out = sums(new[..., None], inside), sums(new[..., None], outside)
+        else:
+            sums_in, sums_out = known[0].only(0), known[1].only(0)
+        student_in, student_out = predictive_pair(sums_in, sums_out)
+        ratios[release] = (
+            log_density(innovation[:, None], student_in)
+            - log_density(innovation[:, None], student_out)
+        )[:, 0]
+    return ratios
 
 
 def slopes(
@@ -248,7 +289,12 @@ def slopes(
     return np.linalg.pinv(products[:-1, :-1], rcond=SINGULAR, hermitian=True) @ products[:-1, -1]
 
 
-def _refuse_strangers(views: Sequence[AttackView]) -> None:
+def refuse_strangers(views: Sequence[AttackView]) -> None:
+    """Refuse views that are not of the same target, references and records.
+
+    Raises:
+        ValueError: There is none, or one differs from the first.
+    """
     if not views:
         raise ValueError("the joint attack needs at least one view, got none")
     for number, view in enumerate(views[1:], start=1):

@@ -45,6 +45,7 @@ def _kinds() -> dict[str, Iterator[ListedName]]:
         "tools": _documented(registry.TOOLS),
         "presets": _presets(),
         "attacks": _attacks(),
+        "joint attacks": _documented(registry.JOINT_ATTACKS),
         "metrics": _metrics(),
         "references": _references(),
         "augmentations": _augmentations(),

@@ -4,17 +4,34 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from bitleak import registry
+from bitleak.attacks.joint_learned import FEWEST_PER_SIDE
 from bitleak.config.channels_section import (
     check_channels,
     read_channels,
     resolved_channels,
 )
-from bitleak.config.fields import checked_value, plain_values, section, typed_value, value_text
+from bitleak.config.fields import (
+    checked_value,
+    name_list,
+    plain_values,
+    section,
+    typed_value,
+    value_text,
+)
 from bitleak.config.schema import CalibrationInferenceConfig, Config, QuantizeConfig, SplitConfig
 from bitleak.core.checks import label_text, unknown_name
-from bitleak.core.variants import FULL, SIGNS, joined, noise_like, through
+from bitleak.core.variants import (
+    FULL,
+    JOINT,
+    JOINT_LEARNED,
+    SIGNS,
+    joined,
+    noise_like,
+    through,
+)
 
-ANALYSES = ("joint", "utility_matched", "calibration_inference", "channels")
+ANALYSES = ("joint", "joint_attacks", "utility_matched", "calibration_inference", "channels")
 
 
 def read_analyses(
@@ -33,6 +50,9 @@ def read_analyses(
         inference = section(CalibrationInferenceConfig, raw_inference, name, errors)
     return {
         "joint": _joint(raw.get("joint"), errors),
+        "joint_attacks": name_list(
+            raw.get("joint_attacks", [JOINT]), "joint_attacks", registry.JOINT_ATTACKS, errors
+        ),
         "utility_matched": _variants(raw.get("utility_matched"), variants, errors),
         "calibration_inference": inference,
         "channels": read_channels(raw.get("channels"), variants, errors),
@@ -66,6 +86,8 @@ def check_analyses(config: Mapping[str, Any], errors: list[str]) -> None:
         errors.append(
             "references: joint needs matched references, one release of each per release; add matched"
         )
+    if config["joint"] and JOINT_LEARNED in config["joint_attacks"]:
+        _check_players(config["split"], errors)
     _check_known(config["utility_matched"], variants, "utility_matched", errors)
     _check_calibration(config["calibration_inference"], entries, config["split"], errors)
     channels = config["channels"]
@@ -79,6 +101,7 @@ def resolved_analyses(config: Config) -> dict[str, Any]:
     inference, channels = config.calibration_inference, config.channels
     return {
         "joint": [list(releases) for releases in config.joint],
+        "joint_attacks": list(config.joint_attacks),
         "utility_matched": list(config.utility_matched),
         "calibration_inference": None if inference is None else plain_values(inference),
         **({} if channels is None else {"channels": resolved_channels(channels)}),
@@ -121,6 +144,22 @@ def _joint(raw: Any, errors: list[str]) -> tuple[tuple[str, ...], ...]:
             errors.append(f"joint.{index}: expected at least two variants, got {len(releases)}")
         sets.append(names)
     return tuple(sets)
+
+
+def _check_players(split: SplitConfig, errors: list[str]) -> None:
+    """Refuse too few references for a classifier that references in the target's place train."""
+    population = split.mode == "population"
+    per_side = (split.models - 2) // 2 if population else split.shadows // 2
+    if per_side < FEWEST_PER_SIDE:
+        more = (
+            f"split.models to {2 * FEWEST_PER_SIDE + 2}"
+            if population
+            else f"split.shadows to {2 * FEWEST_PER_SIDE}"
+        )
+        errors.append(
+            f"joint_attacks: {JOINT_LEARNED} needs at least {FEWEST_PER_SIDE} references per side, "
+            f"got {per_side}; raise {more}, or leave it out"
+        )
 
 
 def _variants(raw: Any, variants: Sequence[str], errors: list[str]) -> tuple[str, ...]:

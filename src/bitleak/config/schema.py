@@ -12,7 +12,7 @@ from bitleak.core.checks import integer_in, number_in
 from bitleak.core.limits import MOST_MODELS, MOST_QUERIES, MOST_ROUNDS, why_too_many
 from bitleak.core.release_limits import ReleaseLimits
 from bitleak.core.types import Kept, ReferenceKind, SplitMode
-from bitleak.core.variants import FULL
+from bitleak.core.variants import FULL, JOINT
 from bitleak.data.augmentation_names import Augment, check_queries
 from bitleak.train.recipe import Recipe
 
@@ -357,6 +357,7 @@ class Config:
         query: The forms in which every model is given each record.
         seed: The root of everything random.
         joint: Sets of variants that one adversary sees together, the most informative one first.
+        joint_attacks: Attacks on these sets: names of the registry's `JOINT_ATTACKS`.
         utility_matched: Variants that are compared with noise of equal accuracy.
         calibration_inference: Inference of the calibration set, or None for no such attack.
         channels: Forms in which an interface gives the answers away, or None.
@@ -391,6 +392,7 @@ class Config:
     query: QueryConfig
     seed: int
     joint: tuple[tuple[str, ...], ...] = ()
+    joint_attacks: tuple[str, ...] = (JOINT,)
     utility_matched: tuple[str, ...] = ()
     calibration_inference: CalibrationInferenceConfig | None = None
     channels: "ChannelsConfig | None" = None

@@ -29,7 +29,8 @@ CONTROLS = (CONTROL, POSITIVE)
 """Variants that are made up, to test the measurement itself."""
 
 JOINT = "joint"
-"""Name of the attack on several releases."""
+JOINT_LEARNED = "joint-learned"
+"""Names of the attacks on several releases: the Gaussian one, and a classifier that players train."""
 
 BLIND = "blind"
 """Name of the guess at membership without the model, in the column `attack`; never the headline
@@ -261,7 +262,7 @@ def question_of(variant: str, attack: str = "") -> Question:
         return "control" if kind == "control" else "positive"
     if AttackName.parse(attack).calibration:
         return "calibration"
-    if kind == "joint" or attack == JOINT:
+    if kind == "joint" or attack in (JOINT, JOINT_LEARNED):
         return "joint"
     if kind == "channel":
         return "channel"

@@ -1,4 +1,4 @@
-"""Run the joint attack: one adversary sees several releases of every target."""
+"""Run a joint attack: one adversary sees several releases of every target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from bitleak.attacks import Joint
+from bitleak import registry
 from bitleak.core.params import later
 from bitleak.core.types import Images, Outputs, Splits
+from bitleak.core.variants import JOINT, JOINT_LEARNED
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.attack_targets import AttackLabel, AttackScores, target_view
@@ -18,7 +19,7 @@ from bitleak.steps.step import OnProgress
 
 @dataclass(frozen=True)
 class AttackReleases:
-    """Run the joint attack on every target.
+    """Run a joint attack on every target.
 
     Attributes:
         releases: Number of releases that the adversary sees together.
@@ -26,6 +27,7 @@ class AttackReleases:
         references: Rows of the references.
         seed: The audit's seed.
         answer_scale: Scale on which the answers of each release are compared.
+        attack: Name in the registry's `JOINT_ATTACKS`.
     """
 
     releases: int
@@ -33,6 +35,7 @@ class AttackReleases:
     references: tuple[int, ...]
     seed: int
     answer_scale: AnswerScale = later("raw")
+    attack: str = later(JOINT)
 
     STAGE: ClassVar[str] = "joint"
     VERSION: ClassVar[str] = "2"
@@ -48,7 +51,9 @@ class AttackReleases:
     def cost(self, scale: Scale) -> float:
         """Seconds of the attack, and of the answers' scales."""
         scaling = scale.scaling_seconds(self.answer_scale) * len(self.references)
-        return self.releases * (2.5 * scale.attack_seconds + scaling)
+        # players of the learned attack are attacked on 5,000 records at most, then 25 regressions
+        learning = 2.0 * len(self.targets) if self.attack == JOINT_LEARNED else 0.0
+        return self.releases * (2.5 * scale.attack_seconds + scaling) + learning
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the scores."""
@@ -71,6 +76,7 @@ class AttackReleases:
             scaled = on_scale(self.answer_scale, release_targets, release_references, labels)
             targets.append(scaled.targets)
             answers.append(dict(zip(self.references, scaled.references, strict=True)))
+        attack = registry.find(registry.JOINT_ATTACKS, self.attack, kind="joint attack")()
         scores = []
         for place, row in enumerate(self.targets):
             views = []
@@ -79,9 +85,9 @@ class AttackReleases:
                     inputs.images, inputs.splits, row, release[place], by_row, seed=self.seed
                 )
                 views.append(view)
-            scores.append(Joint()(views))
+            scores.append(attack(views))
             progress((place + 1) / len(self.targets))
-        label = AttackLabel(Joint().name, references=True)
+        label = AttackLabel(attack.name, references=True)
         return AttackScores(
             np.array(scores)[None], population=None, attacks=(label,), targets=self.targets
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 from bitleak.core.metric_names import AUC, Metric
 from bitleak.core.types import Measure
-from bitleak.core.variants import FULL, JOINT, STRONGEST, question_of
+from bitleak.core.variants import FULL, JOINT, JOINT_LEARNED, STRONGEST, question_of
 from bitleak.report import format as text
 from bitleak.report.charts.chart_config import SHAPES, chart
 from bitleak.report.headline import named_beforehand
@@ -18,6 +18,7 @@ ADVERSARY_NAMES = {
     "": "no references",
     STRONGEST: "strongest, chosen on other models",
     JOINT: "sees several releases",
+    JOINT_LEARNED: "sees several releases, learned",
 }
 """Names in the legend, by kind of reference, and of the two attacks that are no single pair."""
 
@@ -88,7 +89,7 @@ def _points(table: Table, summary: Summary, metric: Metric) -> list[dict[str, An
         joint = question_of(name, attack) == "joint" and "&" in name
         if joint and figure == str(metric) and reference == "matched":
             measure = table.find(name, metric, attack, reference)
-            points += _point(ADVERSARY_NAMES[JOINT], name, measure, metric)
+            points += _point(ADVERSARY_NAMES[attack], name, measure, metric)
     return points
 
 

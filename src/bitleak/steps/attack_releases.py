@@ -52,7 +52,7 @@ class AttackReleases:
         """Seconds of the attack, and of the answers' scales."""
         scaling = scale.scaling_seconds(self.answer_scale) * len(self.references)
         # players of the learned attack are attacked on 5,000 records at most, then 25 regressions
-        learning = 2.0 * len(self.targets) if self.attack == JOINT_LEARNED else 0.0
+        learning = 0.5 * len(self.targets) if self.attack == JOINT_LEARNED else 0.0
         return self.releases * (2.5 * scale.attack_seconds + scaling) + learning
 
     def bytes(self, scale: Scale) -> int:

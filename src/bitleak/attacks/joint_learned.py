@@ -204,13 +204,11 @@ def _played(views: Sequence[AttackView], row: int, place: int) -> PlayedEvidence
 
 def evidence_of(views: Sequence[AttackView]) -> Evidence:
     """Return ratios and features of every record, means over the queries."""
-    ratios, features, queries = 0.0, 0.0, 0
+    ratios, features = [], []
     for scores in scores_by_query(views):
-        of_query = innovation_ratios(scores).T
-        ratios = ratios + of_query
-        features = features + query_features(positions(scores), of_query)
-        queries += 1
-    return Evidence(np.asarray(ratios) / queries, np.asarray(features) / queries)
+        ratios.append(innovation_ratios(scores).T)
+        features.append(query_features(positions(scores), ratios[-1]))
+    return Evidence(np.mean(ratios, axis=0), np.mean(features, axis=0))
 
 
 def positions(scores: QueryScores) -> Float64[np.ndarray, "records releases"]:
@@ -312,9 +310,13 @@ class _Regression:
             chance = expit(rows @ point)
             return (rows * (chance * (1 - chance))[:, None]).T @ rows + np.diag(precision)
 
-        options = {"gtol": 1e-6 * len(rows)}
         solution = minimize(
-            cost, start[:used], jac=True, hess=curvature, method="trust-exact", options=options
+            cost,
+            start[:used],
+            jac=True,
+            hess=curvature,
+            method="trust-exact",
+            options={"gtol": 1e-6 * len(rows)},
         )
         return np.concatenate([solution.x, np.zeros(len(start) - used)])
 

@@ -10,7 +10,7 @@ from bitleak.quantizers.assembly import deployed
 from bitleak.quantizers.grid import search_grid
 from bitleak.quantizers.layers.obq import eliminate
 from bitleak.quantizers.network.layerwise import second_moments
-from bitleak.quantizers.obc import OBC, quantize_greedily
+from bitleak.quantizers.obc import OBC, Elimination, quantize_greedily
 from bitleak.quantizers.rtn import RoundToNearest
 
 
@@ -156,6 +156,27 @@ def test_groups_are_computed_in_float32_or_float64_each_for_itself_as_if_it_were
             )
             assert torch.equal(together[rows], alone)
         assert record == {"dead": 1, "damping": 0.0}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_layer_on_several_grids_at_once_has_the_codes_of_each_grid_alone(dtype):
+    inputs = torch.randn(3, 400, 40, generator=torch.Generator().manual_seed(0)).double()
+    inputs = inputs.cumsum(2) / 6
+    inputs[1, :, 1] = inputs[1, :, 0] + 2e-3 * inputs[1, :, 1]  # this group in float64
+    inputs[2, :, 5] = 0
+    weight = torch.randn(15, 10, 4, generator=torch.Generator().manual_seed(1))
+    other = torch.cat([weight, 0.9 * weight], 1).reshape(30, 10, 4)  # each row on two grids
+    weights, hessian = [weight, other, weight], inputs.mT @ inputs
+    grids = [
+        search_grid(weight, 16),
+        search_grid(other, 3),
+        search_grid(weight, 4, granularity="tensor"),
+    ]
+    together, record = Elimination(dtype, 1)("fc", weights, grids, hessian)
+    for rows, grid, codes in zip(weights, grids, together, strict=True):
+        alone, facts = quantize_greedily("fc", rows, grid, hessian, dtype=dtype)
+        assert torch.equal(codes, alone)
+        assert record == facts == {"dead": 1, "damping": 0.0}
 
 
 def test_calibration_images_that_are_not_finite_name_the_first_layer(images):

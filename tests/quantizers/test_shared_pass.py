@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from bitleak.core.errors import QuantizationError
+from bitleak.quantizers import obc
 from bitleak.quantizers.adaround import AdaRound
 from bitleak.quantizers.gptq import GPTQ
 from bitleak.quantizers.layers import layer_method as method
@@ -83,6 +84,54 @@ def test_all_that_can_share_take_one_pass_and_one_gram_matrix_per_layer(monkeypa
     quantizers = [OBC(levels=16), GPTQ(levels=3), RoundToNearest(levels=3, polish=1), OBC(levels=4)]
     assert len(list(quantize_together(quantizers, network(), images(), chances(4)))) == 4
     assert sorted(counts.values()) == [1, 1, 1]
+
+
+def test_precisions_of_obc_are_eliminated_in_one_call_per_layer_and_other_options_apart(
+    monkeypatch,
+):
+    counts, eliminate = Counter(), obc.eliminate
+    monkeypatch.setattr(
+        obc,
+        "eliminate",
+        lambda *rows, **more: counts.update([rows[0].shape]) or eliminate(*rows, **more),
+    )
+    quantizers = [
+        OBC(levels=16),
+        OBC(levels=4, dtype="float32"),
+        OBC(levels=4, polish=2, layers={"5": "fp32"}),
+        OBC(levels=3, grid="output"),
+    ]
+    found = list(quantize_together(quantizers, network(), images(), chances(4)))
+    # groups, rows, columns: four of float64's grids together, or three; those of float32 alone
+    assert counts == {
+        (1, 24, 18): 1,
+        (1, 6, 18): 1,
+        (3, 8, 18): 1,
+        (3, 2, 18): 1,
+        (1, 12, 54): 1,
+        (1, 4, 54): 1,
+    }
+    for quantizer, together in zip(quantizers, found, strict=True):
+        assert_same(together, quantizer(network(), images(), chances(1)[0]))
+
+
+def test_several_models_by_several_precisions_get_the_codes_of_each_alone(monkeypatch):
+    monkeypatch.setattr(method, "STACKED", 500)  # two or three models at a time, or one
+    networks, shown = population()
+    shown[1] = shown[1][:1].repeat(3, 1, 1, 1)  # damped in its last layer
+    quantizers = [OBC(levels=4), OBC(levels=3, polish=2)]
+    methods = [quantizer.method() for quantizer in quantizers]
+    found = list(layerwise.quantize_alike(methods, networks, shown))
+    for index, (own, calibration) in enumerate(zip(networks, shown, strict=True)):
+        for number, quantizer in enumerate(quantizers):
+            alone = quantizer(own, calibration, chances(1)[0])
+            together = found[len(quantizers) * index + number]
+            for name, layer in alone.layers.items():
+                assert np.array_equal(together.layers[name].codes, layer.codes)
+                assert together.record[name]["damping"] == alone.record[name]["damping"]
+    assert [one.record["5"]["damping"] > 0 for one in found] == [False] * 2 + [True] * 2 + [
+        False
+    ] * 6
 
 
 def test_a_result_is_made_when_it_is_asked_for():

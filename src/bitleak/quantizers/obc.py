@@ -22,13 +22,13 @@ error of each layer alone; a method that looks further may leave less error of t
 Cost per layer: a Gram matrix over the images, and about out x columns^3 / 3 multiplications.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 
 from bitleak.core.checks import one_of
@@ -122,17 +122,74 @@ class OBC(Scheme):
 
     def method(self) -> LayerMethod:
         """Return the treatment of a layer, which `shared_pass` combines with other quantizers'."""
+        elimination = Elimination(getattr(torch, self.dtype), BESIDE[self.inputs])
         return LayerMethod(
             scheme=self,
-            quantize=partial(
-                quantize_greedily, dtype=getattr(torch, self.dtype), parts=BESIDE[self.inputs]
-            ),
+            quantize=partial(quantize_greedily, dtype=elimination.dtype, parts=elimination.parts),
+            quantize_alike=elimination,
             inputs=self.inputs,
             sweeps=self.polish,
             exchanges=self.exchange,
             statistics=self.reestimate,
             statistics_images=self.reestimate_images,
         )
+
+
+@dataclass(frozen=True)
+class Elimination:
+    """The solver of layers on several grids at once; instances with equal fields are equal.
+
+    Attributes:
+        dtype: Type to compute in.
+        parts: The memory of `obq.BUDGET` is divided by this.
+    """
+
+    dtype: torch.dtype
+    parts: int
+
+    def __call__(
+        self,
+        name: str,
+        weights: Sequence[Float[Tensor, "_ *rest"]],
+        grids: Sequence[Grid],
+        hessian: Float64[Tensor, "groups columns columns"],
+    ) -> tuple[list[UInt8[Tensor, "_ *rest"]], dict[str, Any]]:
+        """Return the codes of one layer on each grid, and the facts of `quantize_greedily`.
+
+        Args:
+            name: The layer's name, for messages.
+            weights: Weight to quantize on each grid.
+            grids: At any levels.
+            hessian: H per group, up to a factor, of all of them.
+
+        Raises:
+            QuantizationError: The Hessian is not finite, or cannot be inverted.
+        """
+        # The rows of a group come together, those of its first grid first.
+        groups = len(hessian)
+        rows = [weight.unflatten(0, (groups, -1)) for weight in weights]
+        scales, zero_points, levels = [], [], []
+        for weight, grid in zip(weights, grids, strict=True):
+            scale, zero_point = grid.scale.expand(len(weight)), grid.zero_point.expand(len(weight))
+            scales.append(scale.unflatten(0, (groups, -1)))
+            zero_points.append(zero_point.unflatten(0, (groups, -1)))
+            levels.append(torch.full_like(scales[-1], grid.levels, dtype=torch.int64))
+        # `by_groups` reads scale and zero point alone; the levels go to the solver by row.
+        joined = Grid(
+            torch.cat(scales, 1).flatten(),
+            torch.cat(zero_points, 1).flatten(),
+            max(grid.levels for grid in grids),
+        )
+
+        codes, facts = by_groups(
+            name,
+            torch.cat(rows, 1).flatten(0, 1),
+            joined,
+            hessian,
+            partial(_solve, name, torch.cat(levels, 1), self.dtype, self.parts),
+        )
+        parts = codes.unflatten(0, (groups, -1)).split([part.shape[1] for part in rows], 1)
+        return [part.flatten(0, 1) for part in parts], facts
 
 
 def quantize_greedily(
@@ -161,27 +218,34 @@ def quantize_greedily(
     Raises:
         QuantizationError: The Hessian is not finite, or cannot be inverted.
     """
+    (codes,), facts = Elimination(dtype, parts)(name, [weight], [grid], hessian)
+    return codes, facts
 
-    def solve(
-        rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        inverse, damping = invert(name, second)
 
-        # an input's variance over its variance given the others: 1 / (1 - R^2)
-        inflation = (inverse.diagonal(dim1=1, dim2=2) * second.diagonal(dim1=1, dim2=2)).amax(1)
-        inflated = inflation > INFLATION
-        budget = BUDGET[rows.device.type] // parts
-        if len(inflated.unique()) == 1:  # all alike: no copies by group
-            kind = torch.float64 if bool(inflated[0]) else dtype
-            return eliminate(
-                rows, inverse.to(kind), scale, zero_point, grid.levels, budget=budget
-            ), damping
-        codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
-        for group, kind in ((inflated, torch.float64), (~inflated, dtype)):
-            part = inverse[group].to(kind)
-            codes[group] = eliminate(
-                rows[group], part, scale[group], zero_point[group], grid.levels, budget=budget
-            )
-        return codes, damping
+def _solve(
+    name: str,
+    levels: Int64[Tensor, "groups rows"],
+    dtype: torch.dtype,
+    parts: int,
+    rows: Float[Tensor, "groups rows columns"],
+    second: Float64[Tensor, "groups columns columns"],
+    scale: Float[Tensor, "groups rows"],
+    zero_point: Float[Tensor, "groups rows"],
+) -> tuple[UInt8[Tensor, "groups rows columns"], Float64[Tensor, "groups"]]:
+    """Return the codes of the rows of each group, and the damping of its H."""
+    inverse, damping = invert(name, second)
 
-    return by_groups(name, weight, grid, hessian, solve)
+    # an input's variance over its variance given the others: 1 / (1 - R^2)
+    inflation = (inverse.diagonal(dim1=1, dim2=2) * second.diagonal(dim1=1, dim2=2)).amax(1)
+    inflated = inflation > INFLATION
+    budget = BUDGET[rows.device.type] // parts
+    if len(inflated.unique()) == 1:  # all alike: no copies by group
+        kind = torch.float64 if bool(inflated[0]) else dtype
+        return eliminate(rows, inverse.to(kind), scale, zero_point, levels, budget=budget), damping
+    codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
+    for group, kind in ((inflated, torch.float64), (~inflated, dtype)):
+        part = inverse[group].to(kind)
+        codes[group] = eliminate(
+            rows[group], part, scale[group], zero_point[group], levels[group], budget=budget
+        )
+    return codes, damping

@@ -2,7 +2,8 @@
 
 `quantize_together` quantizes one network by several quantizers. Those that look at the
 full-precision network's inputs only (`gptq`, `obc`, polished `rtn`, unless `inputs="quantized"`)
-share one pass over the images and one Gram matrix per layer. The others are called one after the
+share one pass over the images and one Gram matrix per layer; `obc` at several precisions also
+eliminates the weights of all of them in one call per layer (see `layer_method`). The others are called one after the
 other: the inputs that they use depend on their own codes, layer by layer. (AdaRound at several
 precisions has the full-precision activations in common; they are the cheapest part of it, and to
 share them would hold all the networks' activations at once.) The re-estimation of batch norm is one
@@ -12,9 +13,9 @@ network come from the shared pass.
 `quantize_population` quantizes several networks of one architecture, each with its own images, by
 one such quantizer: small layers are stacked, see `layer_method`.
 
-Either way a result equals that of the quantizer on its own: bit for bit from `quantize_together`;
-for stacked models, the solver's sums may round differently, which can decide a tie (the codes have
-been equal).
+Either way a result equals that of the quantizer on its own. Where rows are stacked (precisions of
+`obc`, models), the solver's sums may round differently, which can decide a tie; the codes have been
+equal, bit for bit.
 """
 
 from collections.abc import Iterator, Sequence

@@ -152,6 +152,21 @@ def test_groups_taken_together_have_the_codes_of_each_group_alone(many):
         )
 
 
+def test_rows_at_several_levels_have_the_codes_of_the_rank_one_loop():
+    counts = [16, 4, 3, 2]
+    weight, _, hessian = problem(3, 100, 4)
+    grids = [search_grid(weight, levels) for levels in counts]
+    codes = eliminate(
+        weight.repeat(4, 1)[None],
+        torch.linalg.inv(hessian)[None],
+        torch.cat([grid.scale for grid in grids])[None],
+        torch.cat([grid.zero_point for grid in grids])[None],
+        torch.tensor(counts).repeat_interleave(3)[None],
+    )[0]
+    for grid, part in zip(grids, codes.split(3), strict=True):
+        assert part.tolist() == loop(by_rank_one_updates, weight, grid, hessian)
+
+
 @pytest.mark.parametrize("budget", [1, 3 * 130 * 130 * 8])
 def test_the_budget_changes_no_code_and_the_inverses_are_not_changed(many, budget):
     before = many[1].clone()

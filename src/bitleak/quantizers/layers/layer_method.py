@@ -5,6 +5,10 @@ groups of one larger layer, and the solver runs once for all. The rows of differ
 touch, so the codes are those of one model after the other. It saves the solver's many small
 operations, and pays for layers that are so small that these take the time, not the arithmetic: see
 `STACKED`.
+
+Likewise, methods that differ in their grids alone, such as several precisions of `obc`, are solved
+in one call: their rows have the same inputs, so that H is inverted once and the solver's small
+operations are shared.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +22,13 @@ from torch import Tensor
 from bitleak.core.errors import QuantizationError
 from bitleak.quantizers.grid import Grid, grid_for, to_weights
 from bitleak.quantizers.layers.descent import descend
-from bitleak.quantizers.layers.output_grid import GridAttempt, better_of, grids_to_try, stack
+from bitleak.quantizers.layers.output_grid import (
+    GridAttempt,
+    StackedRows,
+    better_of,
+    grids_to_try,
+    stack,
+)
 from bitleak.quantizers.layers.quadratic import Quadratic
 from bitleak.quantizers.scheme import NormStatistics, Scheme, check_finite
 
@@ -29,6 +39,11 @@ LayerInputs = Literal["full_precision", "quantized"]
 
 Quantize = Callable[[str, Tensor, Grid, Tensor], tuple[Tensor, dict[str, Any]]]
 """From name, weight, grid and H (groups, columns, columns) to codes and facts for the record."""
+
+QuantizeAlike = Callable[
+    [str, Sequence[Tensor], Sequence[Grid], Tensor], tuple[Sequence[Tensor], dict[str, Any]]
+]
+"""Like `Quantize`, for weights of one layer on several grids; the facts hold for all of them."""
 
 Solve = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """From rows (groups, rows, columns), H of each group, scales and zero points (groups, rows) to the
@@ -49,6 +64,8 @@ class LayerMethod:
         statistics: How batch norm is re-estimated.
         statistics_images: Number of images for it, see `layer_inputs.leading_images`; None = all.
         damping: The least that `quantize` records as the damping of H.
+        quantize_alike: Quantizes the layer on several grids at once; each result equals that of
+            `quantize`. Methods that have an equal one are solved together; None = alone.
     """
 
     scheme: Scheme
@@ -59,6 +76,7 @@ class LayerMethod:
     statistics: NormStatistics = "none"
     statistics_images: int | None = None
     damping: float = 0.0
+    quantize_alike: QuantizeAlike | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,23 @@ class RoundedLayer:
     record: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Task:
+    """One method's part in the quantization of a layer, all models stacked.
+
+    Attributes:
+        method: Treatment of the layer.
+        levels: Number of codes.
+        grids: The grids to try.
+        stacked: The rows once for each of these grids.
+    """
+
+    method: LayerMethod
+    levels: int
+    grids: list[Grid]
+    stacked: StackedRows
+
+
 def rounded(
     method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], **facts: Any
 ) -> list[RoundedLayer]:
@@ -109,19 +144,43 @@ def rounded(
     Raises:
         QuantizationError: The layer cannot be quantized.
     """
-    batch = stacked_models(weights[0].original)
-    results: list[RoundedLayer] = []
-    for start in range(0, len(weights), batch):
-        batch_weights = weights[start : start + batch]
-        if len(batch_weights) > 1:
-            stacked = _rounded(method, name, levels, batch_weights, facts)
-            if stacked:
-                results += stacked
-                continue
-        # One by one: only the models that need it are damped, and an error names its model.
-        for index in range(start, start + len(batch_weights)):
-            results.append(_alone(method, name, levels, weights, index, facts))
-    return results
+    return _by_batches([method], name, [levels], weights, facts)[0]
+
+
+def rounded_by_methods(
+    methods: Sequence[LayerMethod], name: str, levels: Sequence[int], weights: Sequence[Weight]
+) -> list[list[RoundedLayer]]:
+    """Quantize the layer `name` of each model by each method, as `rounded` does.
+
+    Args:
+        methods: Treatments of the layer.
+        name: The layer's name, for messages.
+        levels: Number of codes of this layer by method.
+        weights: The layer in each model, all of one shape.
+
+    Returns:
+        One list per method, with one result per model.
+
+    Raises:
+        QuantizationError: The layer cannot be quantized.
+    """
+    results: dict[int, list[RoundedLayer]] = {}
+    for index, method in enumerate(methods):
+        if index in results:
+            continue
+        solver = method.quantize_alike
+        later = range(index + 1, len(methods))
+        alike = [other for other in later if solver and methods[other].quantize_alike == solver]
+        chosen = [index, *alike]
+        found = _by_batches(
+            [methods[number] for number in chosen],
+            name,
+            [levels[number] for number in chosen],
+            weights,
+            {},
+        )
+        results |= zip(chosen, found, strict=True)
+    return [results[index] for index in range(len(methods))]
 
 
 def stacked_models(weight: Tensor) -> int:
@@ -167,17 +226,40 @@ def by_groups(
     return codes.reshape(weight.shape), {"dead": count, "damping": float(damping.max())}
 
 
-def _alone(
-    method: LayerMethod,
+def _by_batches(
+    methods: Sequence[LayerMethod],
     name: str,
-    levels: int,
+    levels: Sequence[int],
+    weights: Sequence[Weight],
+    facts: dict[str, Any],
+) -> list[list[RoundedLayer]]:
+    """Quantize a layer by methods with an equal solver, as many models at a time as are stacked."""
+    batch = stacked_models(weights[0].original)
+    found: list[list[list[RoundedLayer]]] = []
+    for start in range(0, len(weights), batch):
+        batch_weights = weights[start : start + batch]
+        if len(batch_weights) > 1:
+            stacked = _rounded(methods, name, levels, batch_weights, facts)
+            if stacked:
+                found.append(stacked)
+                continue
+        # One by one: only the models that need it are damped, and an error names its model.
+        for index in range(start, start + len(batch_weights)):
+            found.append(_alone(methods, name, levels, weights, index, facts))
+    return [[layer for part in found for layer in part[number]] for number in range(len(methods))]
+
+
+def _alone(
+    methods: Sequence[LayerMethod],
+    name: str,
+    levels: Sequence[int],
     weights: Sequence[Weight],
     index: int,
     facts: dict[str, Any],
-) -> RoundedLayer:
+) -> list[list[RoundedLayer]]:
     """Quantize the layer of one of the models; an error names its number."""
     try:
-        return _rounded(method, name, levels, weights[index : index + 1], facts)[0]
+        return _rounded(methods, name, levels, weights[index : index + 1], facts)
     except QuantizationError as error:
         raise QuantizationError(
             f"network {index}: {error}" if len(weights) > 1 else str(error)
@@ -185,30 +267,67 @@ def _alone(
 
 
 def _rounded(
-    method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], facts: dict[str, Any]
-) -> list[RoundedLayer]:
+    methods: Sequence[LayerMethod],
+    name: str,
+    levels: Sequence[int],
+    weights: Sequence[Weight],
+    facts: dict[str, Any],
+) -> list[list[RoundedLayer]]:
     """Quantize the models' copies of a layer as one larger layer.
 
     Returns:
-        One result per model; none if several models are stacked and one of them fails or is damped,
-        as the solver does not report which.
+        One result per method and model; nothing if several models are stacked and one of them
+        fails or is damped, as the solver does not report which.
     """
     # Rows of different models do not touch: one larger layer gives the codes of each.
     models, loss = len(weights), _joined_loss(weights)
     target = _joined([weight.target for weight in weights])
     original = _joined([weight.original for weight in weights])
     hessian = _joined([weight.loss.gram * (2 / weight.records) for weight in weights])
-    searched = _joined_grid([grid_for(method.scheme, weight.target, levels) for weight in weights])
-    grids = grids_to_try(method.scheme, searched, original, target, loss)
-    stacked = stack(grids, original, target, loss)
+    tasks: list[_Task] = []
+    for method, count in zip(methods, levels, strict=True):
+        searched = [grid_for(method.scheme, weight.target, count) for weight in weights]
+        grids = grids_to_try(method.scheme, _joined_grid(searched), original, target, loss)
+        tasks.append(_Task(method, count, grids, stack(grids, original, target, loss)))
+
     try:
-        codes, solver_facts = method.quantize(name, stacked.target, stacked.grid, hessian)
+        codes, solver_facts = _solved(tasks, name, hessian)
     except QuantizationError:
         if models == 1:
             raise
         return []
-    if models > 1 and solver_facts.get("damping", method.damping) > method.damping:
+    least = methods[0].damping
+    if models > 1 and solver_facts.get("damping", least) > least:
         return []
+    return [
+        _finished(task, task_codes, weights, original, loss, solver_facts, facts)
+        for task, task_codes in zip(tasks, codes, strict=True)
+    ]
+
+
+def _solved(
+    tasks: Sequence[_Task], name: str, hessian: Tensor
+) -> tuple[Sequence[Tensor], dict[str, Any]]:
+    """Return the solver's codes for each task, and its facts."""
+    method, rows = tasks[0].method, [task.stacked for task in tasks]
+    if method.quantize_alike is None or len(tasks) == 1:
+        codes, facts = method.quantize(name, rows[0].target, rows[0].grid, hessian)
+        return [codes], facts
+    targets, grids = [part.target for part in rows], [part.grid for part in rows]
+    return method.quantize_alike(name, targets, grids, hessian)
+
+
+def _finished(
+    task: _Task,
+    codes: Tensor,
+    weights: Sequence[Weight],
+    original: Tensor,
+    loss: Quadratic,
+    solver_facts: dict[str, Any],
+    facts: dict[str, Any],
+) -> list[RoundedLayer]:
+    """Return one result per model: after the descent, on the better grid of each row."""
+    method, stacked, models = task.method, task.stacked, len(weights)
 
     # The descent is bound to no order of columns, so it lowers the error after the solver too.
     facts_by_model: list[dict[str, Any]] = [{} for _ in weights]
@@ -225,7 +344,7 @@ def _rounded(
             model_facts["polish_sweeps"] = int(model_sweeps.max())
 
     # Each row stays on the grid that leaves it less error.
-    attempts = list(map(GridAttempt, grids, stacked.split(codes)))
+    attempts = list(map(GridAttempt, task.grids, stacked.split(codes)))
     best = attempts[0]
     for attempt in attempts[1:]:
         best, chosen = better_of(best, attempt, original, loss)
@@ -237,8 +356,8 @@ def _rounded(
     scales, zero_points = best.grid.scale.chunk(models), best.grid.zero_point.chunk(models)
     results: list[RoundedLayer] = []
     for index, weight in enumerate(weights):
-        grid = Grid(scales[index], zero_points[index], levels)
-        record = _record(levels, model_codes[index], grid, weight, solver_facts)
+        grid = Grid(scales[index], zero_points[index], task.levels)
+        record = _record(task.levels, model_codes[index], grid, weight, solver_facts)
         results.append(
             RoundedLayer(model_codes[index], grid, record | facts | facts_by_model[index])
         )

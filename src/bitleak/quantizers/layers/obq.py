@@ -113,7 +113,7 @@ def eliminate(
     inverse: Float[Tensor, "groups columns columns"],
     scale: Float[Tensor, "groups rows"],
     zero_point: Float[Tensor, "groups rows"],
-    levels: int,
+    levels: int | Int64[Tensor, "groups rows"],
     *,
     budget: int | None = None,
 ) -> UInt8[Tensor, "groups rows columns"]:
@@ -124,7 +124,7 @@ def eliminate(
         inverse: H^-1 of each group, float32 or float64, which is the type of the computation too.
         scale: Step of each row's grid.
         zero_point: Zero point of each row's grid.
-        levels: Number of codes.
+        levels: Number of codes, of all rows or of each.
         budget: Bytes of inverses and panels at a time, by default those of `BUDGET`; one row is
             always taken.
 
@@ -138,17 +138,19 @@ def eliminate(
     # In steps of the grid, relative to zero.
     units = (weight / scale[:, :, None]).to(inverse).flatten(0, 1)
     low = -zero_point.to(inverse).reshape(-1, 1)
+    counts = levels.to(inverse) if isinstance(levels, Tensor) else low.new_full((), levels)
+    high = low + counts.expand(groups, rows).reshape(-1, 1) - 1
     group = torch.arange(groups, device=weight.device).repeat_interleave(rows)
     chunk = min(
         len(units), max(1, budget // (columns * (columns + PANEL) * inverse.element_size()))
     )
     room = inverse.new_empty(chunk, columns, columns)  # fresh memory is slow on its first use
     parts = []
-    for part, first, part_groups in zip(
-        units.split(chunk), low.split(chunk), group.split(chunk), strict=True
+    for part, first, last, part_groups in zip(
+        units.split(chunk), low.split(chunk), high.split(chunk), group.split(chunk), strict=True
     ):
         stored = torch.index_select(inverse, 0, part_groups, out=room[: len(part)])
-        parts.append((_eliminate(part, stored, first, first + levels - 1) - first).to(torch.uint8))
+        parts.append((_eliminate(part, stored, first, last) - first).to(torch.uint8))
     return torch.cat(parts).reshape(weight.shape)
 
 

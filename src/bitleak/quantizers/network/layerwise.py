@@ -48,7 +48,13 @@ from bitleak.core.types import QuantizedWeights
 from bitleak.quantizers.assembly import assemble_weights
 from bitleak.quantizers.grid import to_weights
 from bitleak.quantizers.layers.gram import gram
-from bitleak.quantizers.layers.layer_method import LayerMethod, RoundedLayer, Weight, rounded
+from bitleak.quantizers.layers.layer_method import (
+    LayerMethod,
+    RoundedLayer,
+    Weight,
+    rounded,
+    rounded_by_methods,
+)
 from bitleak.quantizers.layers.quadratic import Quadratic, quadratic
 from bitleak.quantizers.network.layer_inputs import (
     OnLayer,
@@ -186,10 +192,14 @@ def _quantized(
                 weight = model.layers[name].weight.detach()
                 loss = _symmetric(by_layer.pop(name), len(weight))
                 weights.append(Weight(weight, weight, loss, len(model.images)))
-            for index, method in enumerate(methods):
-                if name not in levels[index]:
-                    continue
-                rounded_layers = rounded(method, name, levels[index][name], weights)
+            having = [index for index in range(len(methods)) if name in levels[index]]
+            found = rounded_by_methods(
+                [methods[index] for index in having],
+                name,
+                [levels[index][name] for index in having],
+                weights,
+            )
+            for index, rounded_layers in zip(having, found, strict=True):
                 for model, layer in zip(models, rounded_layers, strict=True):
                     model.results[index][name] = layer
                 if on_layer is not None:

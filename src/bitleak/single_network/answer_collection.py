@@ -297,14 +297,14 @@ def asker(job: AnswerJob, row: int) -> tuple[Callable[..., list[np.ndarray]], di
         opened = open_network(file)
         return functools.partial(file_answers, opened), {"runtime": dict(opened.facts)}
     from bitleak.models import load
-    from bitleak.models.fused_network import fused
+    from bitleak.models.fused_network import fused_by_spec
     from bitleak.query import answers
     from bitleak.single_network.weights_in_network import fitted_weights
 
     weights, _ = fitted_weights(_read(path)[0], spec)
     network = load(weights, allow_external=True)
     # As in an audit: an outside forward may do more than its graph.
-    network = network.eval() if spec.name == "external" else fused(network)
+    network = network.eval() if spec.name == "external" else fused_by_spec(network, spec)
     return functools.partial(answers, network, device=job.checked.request.device), {}
 
 

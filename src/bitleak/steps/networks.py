@@ -18,7 +18,7 @@ from bitleak.data.array_images import channel_statistics
 from bitleak.data.augment import augmented, standardize
 from bitleak.engine.worker import Runtime
 from bitleak.models import load
-from bitleak.models.fused_network import fused
+from bitleak.models.fused_network import fused_by_spec
 from bitleak.models.origin import origin
 from bitleak.runtimes.file_network import FileNetwork
 from bitleak.runtimes.runtime import open_network
@@ -43,7 +43,8 @@ def network_of(weights: Weights, runtime: Runtime) -> nn.Module:
 def query_network(weights: Weights, runtime: Runtime) -> nn.Module:
     """Return the network as it answers: fused, unless it is external, whose forward may do more than its graph."""
     network = network_of(weights, runtime)
-    return network.eval() if spec_of(weights).name == "external" else fused(network)
+    spec = spec_of(weights)
+    return network.eval() if spec.name == "external" else fused_by_spec(network, spec)
 
 
 def answering_network(

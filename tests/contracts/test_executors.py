@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -433,8 +434,14 @@ def test_a_cluster_of_its_own_is_started_and_stopped(tmp_path):
         executor.close()
         print(len(report.done), executor.next_done(0.0))
     """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "store")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TOYS), *sys.path])}
+    # workers find modules next to the script
+    program = tmp_path / "program" / "program.py"
+    program.parent.mkdir()
+    program.write_text(textwrap.dedent(script))
+    shutil.copy(TOYS / "toy_stages.py", program.parent)
+    command = [sys.executable, str(program), str(tmp_path / "store")]
+    places = [place for place in sys.path if Path(place) != TOYS]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "4 None\n", "")
 

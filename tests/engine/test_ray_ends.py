@@ -109,7 +109,9 @@ def test_a_killed_server_of_a_real_cluster_is_named_and_the_rest_of_it_ends(
 ):
     pytest.importorskip("ray", reason="the executor ray needs the package ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.syspath_prepend(Path(__file__).parent)
+    # where workers look for modules
+    places = [str(Path(__file__).parent), *sys.path]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
     store = Store(tmp_path)
     executor = ray.Ray(store.location, Runtime(stages="toy_stages", data=str(tmp_path)), 1)
     session = executor._process.pid

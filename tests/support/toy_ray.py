@@ -19,20 +19,20 @@ def begin(root):
     Path(root, "server").write_text(str(server.pid))
 
 
-def vanish(pipe, root, runtime, workers, cores, environment, log):
+def vanish(pipe, start):
     """Ends at the first request as Ray's core does, by `_exit` and with a line in its log."""
-    begin(root)
+    begin(start.root)
     pipe.send(RayState(workers=1, idle=False, address="head:6379"))
     pipe.recv()
-    Path(log).write_text(
+    Path(start.log).write_text(
         "first\n[2026-11-29 E 1 2] rpc_client.h:204: GCS may have been killed.\n\n"
     )
     os._exit(1)
 
 
-def vanish_with_the_job(pipe, root, *others):
+def vanish_with_the_job(pipe, start):
     """Is ended by a signal that its parent gets a moment later."""
-    begin(root)
+    begin(start.root)
     pipe.send(RayState(workers=1, idle=False, own=True))
     pipe.recv()
     subprocess.Popen(["sh", "-c", f"sleep 0.1; kill -TERM {os.getppid()}"], start_new_session=True)
@@ -40,8 +40,8 @@ def vanish_with_the_job(pipe, root, *others):
     time.sleep(60)
 
 
-def start_for_ever(pipe, root, *others):
+def start_for_ever(pipe, start):
     """Does not get ready, and its parent gets a signal."""
-    begin(root)
+    begin(start.root)
     os.kill(os.getppid(), signal.SIGTERM)
     time.sleep(60)

@@ -29,7 +29,7 @@ from bitleak.engine.backends.folder import WORKER_LOG
 from bitleak.engine.executors.fork_server import interrupts_wait, unimported_main
 from bitleak.engine.executors.process_ends import end_session, ending
 from bitleak.engine.executors.ray_demands import demands, requested_address
-from bitleak.engine.executors.ray_driver import RayState, again, serve_ray
+from bitleak.engine.executors.ray_driver import RayStart, RayState, again, serve_ray
 from bitleak.engine.graph import Batch
 from bitleak.engine.store import is_url, make_folder, shared
 from bitleak.engine.threads import usable_cores
@@ -72,21 +72,24 @@ class Ray:
             raise ValueError(f"workers must be an integer of at least 1, got {workers}")
         demands(runtime)
 
-        # what the other process needs
         self._store = shared(root)
         self._log = log_path(self._store, runtime, leftovers.new_name(WORKER_LOG))
         make_folder(self._log.parent)
         runtime, environment = _with_callers_cluster(runtime)
-        place = root if is_url(root) else str(Path(self._store.location).absolute())
-        cores = workers * runtime.num_cpus if workers else float(usable_cores())
+        start = RayStart(
+            root=root if is_url(root) else str(Path(self._store.location).absolute()),
+            runtime=runtime,
+            workers=workers,
+            cores=workers * runtime.num_cpus if workers else float(usable_cores()),
+            environment=environment,
+            script=getattr(sys.modules["__main__"], "__file__", None),
+            log=str(self._log),
+        )
 
         # the other process; it is ended also if a program forgets to close this
         self._pipe, theirs = multiprocessing.Pipe()
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=serve_ray,
-            args=(theirs, place, runtime, workers, cores, environment, str(self._log)),
-            daemon=True,
-        )
+        context = multiprocessing.get_context("spawn")
+        self._process = context.Process(target=serve_ray, args=(theirs, start), daemon=True)
         self._end = util.Finalize(self, _end, args=(self._process, self._log), exitpriority=20)
 
         # a signal that comes while the cluster starts ends the start

@@ -9,6 +9,7 @@ error instead where there is one.
 import importlib
 import multiprocessing
 import os
+import sys
 import threading
 import traceback
 from dataclasses import dataclass
@@ -24,6 +25,30 @@ from bitleak.engine.worker import Outcome, Runtime
 
 _SERVERS = {"raylet": "its raylet", "gcs_server": "its GCS server"}
 """Processes without which a cluster ends, as Ray and as people call them."""
+
+
+@dataclass(frozen=True)
+class RayStart:
+    """What the process needs to know.
+
+    Attributes:
+        root: Root of the store.
+        runtime: Settings of the workers.
+        workers: Number of batches at a time, or None.
+        cores: CPUs of a cluster that is started here.
+        environment: Ray's environment of the workers, empty for the default.
+        script: Script of the parent, whose folder Ray's workers search for modules; None in a
+            notebook.
+        log: File, in an existing folder, for all output of this process and the trace of a crash.
+    """
+
+    root: str
+    runtime: Runtime
+    workers: int | None
+    cores: float
+    environment: dict[str, Any]
+    script: str | None
+    log: str
 
 
 @dataclass(frozen=True)
@@ -47,36 +72,32 @@ class RayState:
     address: str = ""
 
 
-def serve_ray(
-    connection: Connection,
-    root: str,
-    runtime: Runtime,
-    workers: int | None,
-    cores: float,
-    environment: dict[str, Any],
-    log: str,
-) -> None:
+def serve_ray(connection: Connection, start: RayStart) -> None:
     """Run until `None` or the end of the connection, or until the parent is gone.
 
     Args:
         connection: Connection to the parent.
-        root: Root of the store.
-        runtime: Settings of the workers.
-        workers: Number of batches at a time, or None.
-        cores: CPUs of a cluster that is started here.
-        environment: Ray's environment of the workers, empty for the default.
-        log: File, in an existing folder, for all output of this process and the trace of a crash.
+        start: What to do.
     """
+    # alone with the cluster: only the parent decides on an end
     os.setsid()
     leave_signals_to_parent()
-    path = Path(log)
+    path = Path(start.log)
     threading.Thread(target=_watch_parent, args=(path,), daemon=True).start()
     redirect_output(path)
+    if start.script is not None:
+        sys.modules["__main__"].__file__ = start.script
     line = _Line(connection, path)
     try:
         # only now, and only here: Ray must not be loaded where a run is driven
         module = importlib.import_module("bitleak.engine.executors.ray_tasks")
-        tasks = module.RayTasks(root, runtime, workers, cores=cores, environment=environment)
+        tasks = module.RayTasks(
+            start.root,
+            start.runtime,
+            start.workers,
+            cores=start.cores,
+            environment=start.environment,
+        )
         _watch_cluster(line, tasks.cluster)
         line.send(_state(tasks))
         while (request := line.next_request()) is not None:

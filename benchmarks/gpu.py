@@ -1,13 +1,15 @@
 """Measurements on a GPU that is at hand for minutes: the parts in the order of their worth.
 
-    benchmarks/gpu.sh pack DATA PACKED
-    benchmarks/gpu.sh run PACKED OUT [--minutes 9] [--device cuda] [--toy]
+    benchmarks/gpu.sh pack DATA PACKED.tar
+    benchmarks/gpu.sh run PACKED.tar OUT [--minutes 9] [--device cuda] [--toy]
 
 - `rates` (`rates.json`, `plan.txt`): seconds of every kind of task of the paper's config on one
   ResNet-18: an epoch of training, queries, its three methods at three precisions; and the hours that
   `bitleak plan` expects of the whole config at these rates.
-- `trainer` (`trainer.json`): images per second of several models at a time against the common loop,
-  and the share of the measured matrix rate (`training.py gpu`).
+- `trainer` (`trainer.json`): images per second of several models at a time against the common loop
+  (5 times as many are asked), and the share of the measured matrix rate (25 % are asked; `training.py gpu`).
+- `methods` (`methods.json`): seconds of the paper's three methods at three precisions on one network
+  (60 s are asked), by variant, from the tasks of `rates`.
 - `models` (`results.bitleak`): with the minutes that are left, models and answers of the paper's
   config on the packed records, for `bitleak store import`.
 
@@ -20,6 +22,8 @@ import argparse
 import json
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +32,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
+from bitleak.config import validate
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "examples" / "paper-cifar100.yaml"
 
@@ -35,23 +41,39 @@ MOST_BYTES = 60_000_000
 TRAIN, TEST = 22_000, 4_000
 """Records that are packed; lossless pictures of CIFAR take about 1.75 kB each."""
 
-BUDGETS = {"rates": 0.55, "trainer": 0.25, "models": 1.0}
+METHODS = ("adaround", "brecq", "obc")
+"""Methods that the paper compares; each has three precisions in its config."""
+
+BUDGETS = {"rates": 0.55, "trainer": 0.25, "methods": 0.5, "models": 1.0}
 """Share of the minutes that are left which a part may take."""
 
 
 def pack(data: Path, packed: Path) -> None:
-    """Write the first records of every part as one file each, in the Hub's layout."""
-    packed.mkdir(parents=True, exist_ok=True)
-    for part, records in (("train", TRAIN), ("test", TEST)):
-        shards = sorted(data.glob(f"**/{part}-*.parquet"))
-        if not shards:
-            raise SystemExit(f"{data}: expected files {part}-*.parquet, found none")
-        table = pq.read_table(shards[0]).slice(0, records)
-        pq.write_table(table, packed / f"{part}-00000-of-00001.parquet", compression="zstd")
-    size = sum(path.stat().st_size for path in packed.iterdir())
+    """Write the first records of both parts as one archive of Parquet files in the Hub's layout."""
+    aside = packed.with_suffix(".part")
+    packed.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(aside, "w") as archive:
+        for part, records in (("train", TRAIN), ("test", TEST)):
+            shards = sorted(data.glob(f"**/{part}-*.parquet"))
+            if not shards:
+                raise SystemExit(f"{data}: expected files {part}-*.parquet, found none")
+            file = Path(folder) / f"{part}-00000-of-00001.parquet"
+            pq.write_table(pq.read_table(shards[0]).slice(0, records), file, compression="zstd")
+            archive.add(file, file.name)
+    size = aside.stat().st_size
     if size > MOST_BYTES:
         raise SystemExit(f"{packed}: {size:,} bytes, more than {MOST_BYTES:,}")
+    aside.replace(packed)
     print(f"{packed}: {size:,} bytes")
+
+
+def unpack(packed: Path, folder: Path) -> None:
+    """Unpack the archive, once."""
+    if not folder.exists():
+        aside = folder.with_suffix(".part")
+        with tarfile.open(packed) as archive:
+            archive.extractall(aside, filter="data")
+        aside.replace(folder)
 
 
 def config(toy: bool, **changes: Any) -> dict[str, Any]:
@@ -87,7 +109,7 @@ def bitleak(options: argparse.Namespace, name: str, verb: str, *arguments: str) 
     """Run a verb with its output in the part's log; return its exit code."""
     command = [sys.executable, "-m", "bitleak", verb, *arguments]
     if verb in ("audit", "plan"):
-        command += ["--data", str(options.packed), "--device", options.device]
+        command += ["--data", str(options.data), "--device", options.device]
     with (options.out / f"{name}.log").open("a", encoding="utf-8") as log:
         return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
 
@@ -99,14 +121,7 @@ def rates(options: argparse.Namespace, seconds: float) -> None:
     code = audit(options, "rates", values, seconds)
     if code not in (0, 3):
         raise SystemExit(f"the audit ended with {code}; see rates.log")
-    measured: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted((options.out / "store").glob("*/*/*/manifest.json")):
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        kind = manifest["task"]["stage"]
-        if kind in ("train", "quantize", "query"):
-            runtime = manifest["runtime"]
-            entry = {name: runtime[name] for name in ("device", "seconds", "peak_memory")}
-            measured.setdefault(kind, []).append({"task": manifest["label"], **entry})
+    measured = finished_tasks(options)
     if not measured:
         raise SystemExit("no task was finished in time; see rates.log")
     write(options.out / "rates.json", {"complete": code == 0, "tasks": measured})
@@ -118,16 +133,56 @@ def rates(options: argparse.Namespace, seconds: float) -> None:
     (options.out / "plan.log").replace(options.out / "plan.txt")
 
 
+def finished_tasks(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Return label, device, seconds and memory of the store's trainings, quantizations and queries."""
+    measured: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((options.out / "store").glob("*/*/*/manifest.json")):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        kind = manifest["task"]["stage"]
+        if kind in ("train", "quantize", "query"):
+            runtime = manifest["runtime"]
+            entry = {name: runtime[name] for name in ("device", "seconds", "peak_memory")}
+            measured.setdefault(kind, []).append({"task": manifest["label"], **entry})
+    return measured
+
+
 def trainer(options: argparse.Namespace, seconds: float) -> None:
     """Measure the trainer against the common loop."""
-    command = [sys.executable, "benchmarks/training.py", "gpu", "--data", str(options.packed)]
+    command = [sys.executable, "benchmarks/training.py", "gpu", "--data", str(options.data)]
     command += ["--json", str(options.out / "trainer.json"), "--device", options.device]
     if options.toy:
-        command += ["--count", "256", "--networks", "cnn", "--models", "1"]
+        command += ["--count", "256", "--networks", "cnn", "--models", "1", "2"]
     with (options.out / "trainer.log").open("w", encoding="utf-8") as log:
         subprocess.run(
             command, stdout=log, stderr=subprocess.STDOUT, check=True, timeout=seconds, cwd=ROOT
         )
+
+
+def methods(options: argparse.Namespace, seconds: float) -> None:
+    """Sum up the seconds of the paper's methods on one network."""
+    asked = set()
+    for entry in validate(config(options.toy)).quantize:
+        if entry.name in METHODS:
+            asked.add(entry.variant)
+    earlier = options.out / "rates.yaml"
+    if asked - set(of_first_model(options)) and earlier.exists():  # `rates` had no time for these
+        audit(options, "rates", yaml.safe_load(earlier.read_text(encoding="utf-8")), seconds)
+    measured = {name: task for name, task in of_first_model(options).items() if name in asked}
+    missing = sorted(asked - set(measured))
+    if missing:
+        raise SystemExit(f"not quantized in time: {', '.join(missing)}; see rates.log")
+    total = sum(task["seconds"] for task in measured.values())
+    write(options.out / "methods.json", {"seconds": total, "variants": measured})
+
+
+def of_first_model(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return the finished quantizations of the target, by variant."""
+    by_variant = {}
+    for task in finished_tasks(options).get("quantize", []):
+        variant, _, model = task["task"].partition(" of model ")
+        if model == "0":
+            by_variant[variant] = task
+    return by_variant
 
 
 def models(options: argparse.Namespace, seconds: float) -> None:
@@ -143,6 +198,7 @@ def models(options: argparse.Namespace, seconds: float) -> None:
 PARTS: Mapping[str, tuple[Callable[[argparse.Namespace, float], None], str]] = {
     "rates": (rates, "rates.json"),
     "trainer": (trainer, "trainer.json"),
+    "methods": (methods, "methods.json"),
     "models": (models, "results.bitleak"),
 }
 
@@ -157,6 +213,7 @@ def write(path: Path, values: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the parts that are not done; return the number that failed."""
     options.out.mkdir(parents=True, exist_ok=True)
+    unpack(options.packed, options.data)
     end = time.monotonic() + 60 * options.minutes
     failed = 0
     for name, (part, file) in PARTS.items():
@@ -194,7 +251,7 @@ def main() -> int:
     if options.verb == "pack":
         pack(options.data, options.packed)
         return 0
-    options.packed, options.out = options.packed.resolve(), options.out.resolve()
+    options.out, options.data = options.out.resolve(), options.out.resolve() / "data"
     return run(options)
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Everything that a GPU is needed for, on one that is at hand for minutes (benchmarks/gpu.py has the parts).
 #
-#   benchmarks/gpu.sh pack DATA PACKED            # before: CIFAR-100 as a folder of at most 60 MB
-#   benchmarks/gpu.sh run PACKED OUT [OPTIONS]    # there: small files in OUT; --minutes 9, --device cuda, --toy
+#   benchmarks/gpu.sh pack DATA PACKED.tar            # before: CIFAR-100 as one file of at most 60 MB
+#   benchmarks/gpu.sh run PACKED.tar OUT [OPTIONS]    # there: small files in OUT; --minutes 9, --device cuda, --toy
 #
 # WHEELS names a folder of wheels for packages that the machine lacks and cannot download.
 set -euo pipefail

@@ -392,31 +392,60 @@ def gpu(options: argparse.Namespace) -> dict[str, Any]:
     if device != "cpu" and not torch.cuda.is_available():
         raise SystemExit("the GPU's lines need a CUDA device, and PyTorch finds none here")
     name = options.networks[-1]
-    rate = measure_matrices(device, torch.bfloat16, 512 if device == "cpu" else 8192)
     images = cifar(options.data, options.cache)
     work = 6 * profile(spec_of(name, images)).multiply_adds
-    named = "cpu" if device == "cpu" else torch.cuda.get_device_name()
-    results: dict[str, Any] = {"device": named, "bfloat16_flops": rate}
+    results = unfinished(options)
+    if not results:
+        results["device"] = "cpu" if device == "cpu" else torch.cuda.get_device_name()
+        side = 512 if device == "cpu" else 8192
+        results["bfloat16_flops"] = measure_matrices(device, torch.bfloat16, side)
+        keep_unfinished(options, results)
+    rate = results["bfloat16_flops"]
     print(f"{results['device']}: {rate / 1e12:.0f} TFLOP/s in bfloat16 matrix products", flush=True)
     records = options.count or len(images.labels)
+
+    # The common loop, then several models at a time; a line that an earlier run measured is kept.
     for job, count in (("training", min(records, 25_000)), ("query", records)):
-        short = count if job == "query" else min(count, 12_800)
-        common = _child(options, job, "common", name, device, str(short))
-        print(f"{job}, common loop: {common['per_second']:.0f} images/s", flush=True)
-        results[job] = {"common": common["per_second"]}
-        for models in options.models:
-            together = _children(options, models, job, "bitleak", name, device, str(count))
-            total = sum(child["per_second"] for child in together)
-            results[job][models] = total
-            share = (
-                f", {100 * total * work / rate:.0f} % of the matrix rate"
-                if job == "training"
-                else ""
-            )
+        measured = results.setdefault(job, {})
+        if "common" not in measured:
+            short = count if job == "query" else min(count, 12_800)
+            common = _child(options, job, "common", name, device, str(short))
+            measured["common"] = common["per_second"]
+            keep_unfinished(options, results)
+        print(f"{job}, common loop: {measured['common']:.0f} images/s", flush=True)
+        for models in map(str, options.models):
+            if models not in measured:
+                together = _children(options, int(models), job, "bitleak", name, device, str(count))
+                measured[models] = sum(child["per_second"] for child in together)
+                keep_unfinished(options, results)
+            total, share = measured[models], ""
+            if job == "training":
+                results.setdefault("share_of_matrix_rate", {})[models] = total * work / rate
+                share = f", {100 * total * work / rate:.0f} % of the matrix rate"
+            times = total / measured["common"]
             print(
-                f"{job}, {models} at a time: {total:.0f} images/s, {total / common['per_second']:.1f} x{share}"
+                f"{job}, {models} at a time: {total:.0f} images/s, {times:.1f} x{share}", flush=True
             )
     return results
+
+
+def unfinished(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the results of an interrupted run with the same `--json`; empty if there is none."""
+    if options.json is None or not _unfinished_file(options).exists():
+        return {}
+    return json.loads(_unfinished_file(options).read_text())
+
+
+def keep_unfinished(options: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Keep results for the next run with the same `--json`."""
+    if options.json is not None:
+        aside = options.json.with_suffix(".part")
+        aside.write_text(json.dumps(results))
+        aside.replace(_unfinished_file(options))
+
+
+def _unfinished_file(options: argparse.Namespace) -> Path:
+    return options.json.with_suffix(".unfinished.json")
 
 
 def _sides(options: argparse.Namespace, job: str, name: str) -> dict[str, Any]:
@@ -604,6 +633,7 @@ def main() -> None:
     results["torch"] = torch.__version__
     if options.json:
         options.json.write_text(json.dumps(results, indent=1, default=float))
+        _unfinished_file(options).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

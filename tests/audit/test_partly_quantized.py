@@ -2,14 +2,18 @@
 
 import csv
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from bitleak.audit import audit, prepare
 from bitleak.audit.comparison_notes import prediction_note
 from bitleak.audit.graph.partly_quantized_tasks import quantized_order, quantized_rows
-from bitleak.config import resolved, validate
+from bitleak.cli.audit_progress import quantized_line
+from bitleak.config import read_config, resolved, validate
 from bitleak.core.errors import ConfigError
+from bitleak.core.types import Description
+from bitleak.data.hub import Hub
 from bitleak.engine.store import Store
 from bitleak.steps.attack_targets import AttackScores
 
@@ -109,6 +113,26 @@ def test_the_resolved_config_reads_as_the_same():
     config = validate(RAW)
     assert validate(resolved(config)) == config
     assert resolved(config)["references"] == RAW["references"]
+
+
+def test_the_papers_networks_take_at_most_45_gpu_hours_with_few_quantized_references(monkeypatch):
+    examples = Path(__file__).parents[2] / "examples"
+    description = Description(60_000, 10_000, 100, 3, 32, "planned")
+    monkeypatch.setattr(Hub, "describe", lambda self, data: description)
+    hours = {}
+    for name in ("paper-cifar100", "paper-cifar100-few"):
+        config = validate(read_config(examples / f"{name}.yaml"))
+        tasks = prepare(config, device="cuda", on_this_machine=False).plan.tasks
+        hours[name] = sum(task.cost for task in tasks) / 3600
+    assert hours["paper-cifar100"] == pytest.approx(120.9, abs=0.1)
+    assert hours["paper-cifar100-few"] == pytest.approx(43.3, abs=0.1)
+
+
+def test_a_plan_says_what_the_quantized_references_are_worth():
+    line = quantized_line(12, 62)
+    assert "matched-12: 12 of 62 references are quantized; per side they are worth 6 where" in line
+    # 1 / ((1 - 0.81) / 6 + 0.81 / 31) = 17.3
+    assert "17.3 at r = 0.9, and 31 at r = 1" in line
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ from bitleak.attacks.predicted_references import (
     FEWEST_QUANTIZED,
     SIDES,
     PredictedView,
+    effective_number,
     predicted_view,
 )
 from bitleak.attacks.quantile import Quantile
@@ -81,6 +82,7 @@ __all__ = [
     "attack_entries",
     "attack_view",
     "confidence_moments",
+    "effective_number",
     "exchangeable",
     "expand",
     "few_population_records",

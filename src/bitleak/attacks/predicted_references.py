@@ -228,6 +228,33 @@ def predicted_side(
     return _assemble(mapped, quantized, rows, used, fit, bounds)
 
 
+def effective_number(
+    correlation: float | Float64[np.ndarray, "queries"],
+    quantized: int,
+    references: int,
+    *,
+    weight: float | Float64[np.ndarray, "queries"] = 1.0,
+) -> float:
+    """Return n of the module: one number for all queries.
+
+    Effects that hardly differ between records would make it larger than the number of references,
+    which is not claimed.
+
+    Args:
+        correlation: r, in [0, 1].
+        quantized: k, quantized references per side, at least 1.
+        references: M, references per side.
+        weight: w, in [0, 1]; 1 if effects of records differ by much.
+
+    Example:
+        >>> [round(effective_number(r, 8, 31), 1) for r in (0.0, 0.8, 0.9, 1.0)]
+        [8.0, 15.2, 20.1, 31.0]
+    """
+    square = np.square(np.asarray(correlation, np.float64))
+    variance = (1 - square) * weight / quantized + square / references
+    return min(1 / float(np.mean(variance)), float(references))
+
+
 def _mapped(
     full: Float64[np.ndarray, "refs records queries"],
     quantized: Float64[np.ndarray, "quantized records queries"],
@@ -368,10 +395,7 @@ def _assemble(
         values[:, block] = np.where(used[:, block, None], predicted, mapped[:, block])
     values[rows] = np.where(used[rows][..., None], quantized, values[rows])
 
-    # n of the module, one number for all queries; effects that hardly differ between records
-    # would make it larger than the number of references, which is not claimed
-    number = 1 / ((1 - square) * fit.weight / k + square / count).mean()
-    number = min(number, float(count.item()))
+    number = effective_number(fit.correlation, k.item(), count.item(), weight=fit.weight)
 
     # T, c, and the two estimates A and B of the log variance, each less its expected error
     degrees_k, degrees_all = k - 1.0, np.maximum(count - 1.0, 1.0)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bitleak.attacks import effective_number
 from bitleak.audit import Forecast, Prepared
 from bitleak.audit.audit_warnings import newer_code
 from bitleak.audit.part_of_models import PART_STAGES
@@ -18,6 +19,7 @@ from bitleak.audit.reference_pilot import NeededReferences
 from bitleak.cli.terminal import QUIET_SECONDS, duration
 from bitleak.core.plurals import count
 from bitleak.core.types import Description
+from bitleak.core.variants import partly_kind
 from bitleak.data.data_notes import data_lines
 from bitleak.engine.execution import Event, Report
 from bitleak.engine.store import Store
@@ -111,6 +113,30 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
         f"expected: {duration(forecast.hours * 3600)} on {workers} ({basis}), {forecast.disk / 1e9:.2f} GB of disk"
         f"{free}, {forecast.memory / 1e9:.1f} GB of memory",
         highlight=False,
+    )
+    # The power that partly quantized references give up.
+    split = prepared.config.split
+    available = split.models - 2 if split.mode == "population" else split.shadows
+    for count in prepared.config.partly_quantized:
+        console.print(quantized_line(count, available), highlight=False)
+
+
+def quantized_line(count: int, available: int) -> str:
+    """Return a line on the references that a number of quantized ones is worth.
+
+    Args:
+        count: Quantized references of a target.
+        available: All references of a target.
+
+    Example:
+        >>> quantized_line(16, 62).split("; ")[0]
+        'matched-16: 16 of 62 references are quantized'
+    """
+    worth = {r: effective_number(r, count // 2, available // 2) for r in (0.0, 0.75, 0.9, 1.0)}
+    return (
+        f"{partly_kind(count)}: {count} of {available} references are quantized; per side they are worth "
+        f"{worth[0.0]:.0f} where the quantized answers of the others cannot be predicted (r = 0), "
+        f"{worth[0.75]:.1f} at r = 0.75, {worth[0.9]:.1f} at r = 0.9, and {worth[1.0]:.0f} at r = 1"
     )
 
 

@@ -117,24 +117,24 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
     # The power that partly quantized references give up.
     split = prepared.config.split
     available = split.models - 2 if split.mode == "population" else split.shadows
-    for count in prepared.config.partly_quantized:
-        console.print(quantized_line(count, available), highlight=False)
+    for quantized in prepared.config.partly_quantized:
+        console.print(quantized_line(quantized, available), highlight=False)
 
 
-def quantized_line(count: int, available: int) -> str:
+def quantized_line(quantized: int, available: int) -> str:
     """Return a line on the references that a number of quantized ones is worth.
 
     Args:
-        count: Quantized references of a target.
+        quantized: Quantized references of a target.
         available: All references of a target.
 
     Example:
         >>> quantized_line(16, 62).split("; ")[0]
         'matched-16: 16 of 62 references are quantized'
     """
-    worth = {r: effective_number(r, count // 2, available // 2) for r in (0.0, 0.75, 0.9, 1.0)}
+    worth = {r: effective_number(r, quantized // 2, available // 2) for r in (0.0, 0.75, 0.9, 1.0)}
     return (
-        f"{partly_kind(count)}: {count} of {available} references are quantized; per side they are worth "
+        f"{partly_kind(quantized)}: {quantized} of {available} references are quantized; per side they are worth "
         f"{worth[0.0]:.0f} where the quantized answers of the others cannot be predicted (r = 0), "
         f"{worth[0.75]:.1f} at r = 0.75, {worth[0.9]:.1f} at r = 0.9, and {worth[1.0]:.0f} at r = 1"
     )

@@ -15,7 +15,7 @@ steps (two cores of an AMD EPYC, no GPU, commit 5a4e974); the rest is Python aro
 
     train     0.8   convolutions, batch norms and their backward passes
     query     0.7   convolutions; fusing and loading the network are a seventh
-    brecq     0.9   19,200 steps of a unit on 16 images, half a dozen maps each
+    brecq     0.5   19,200 steps of a unit on 16 images: convolutions, copy by copy
     adaround  0.6   84,000 steps of a layer's rounding; the rest is copies and passes over the images
     obc       0.5   eliminations of single weights, each a dozen kernels on some rows
 """

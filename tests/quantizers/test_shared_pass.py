@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from bitleak.core.errors import QuantizationError
 from bitleak.quantizers import obc
 from bitleak.quantizers.adaround import AdaRound
+from bitleak.quantizers.brecq import BRECQ
 from bitleak.quantizers.gptq import GPTQ
 from bitleak.quantizers.layers import layer_method as method
 from bitleak.quantizers.network import layer_inputs as capture
@@ -136,7 +138,7 @@ def test_several_models_by_several_precisions_get_the_codes_of_each_alone(monkey
 
 def test_a_result_is_made_when_it_is_asked_for():
     made = []
-    quantizers = [AdaRound(levels=3, iterations=1), OBC(levels=3), AdaRound(levels=4, iterations=1)]
+    quantizers = [AdaRound(levels=3, iterations=1), OBC(levels=3), AdaRound(levels=4, iterations=2)]
     results = quantize_together(
         quantizers,
         network(),
@@ -149,6 +151,95 @@ def test_a_result_is_made_when_it_is_asked_for():
     assert made == [(0, 9), (1, 9), (2, 9)]
     list(results)
     assert made == [(index, 9) for index in range(9)]
+
+
+class Residual(nn.Module):
+    """Odd sizes, groups, and a projection: units of one layer, of a block, and of a classifier."""
+
+    def __init__(self, activation=None):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(2, 5, 3, padding=1), nn.BatchNorm2d(5)
+        self.first = nn.Conv2d(5, 16, 3, stride=2, padding=1, bias=False)
+        self.second = nn.Conv2d(16, 16, 3, padding=1, groups=4)
+        self.shortcut = nn.Conv2d(5, 16, 1, stride=2)
+        self.activation = activation or nn.ReLU()
+        self.classifier = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.stem(x)))
+        hidden = self.activation(self.first(x))
+        x = torch.relu(self.second(hidden) + self.shortcut(x))
+        return self.classifier(x.mean((2, 3)))
+
+
+def residual(activation=None):
+    torch.manual_seed(3)
+    built = Residual(activation).eval()
+    reestimate(built, images())
+    return built
+
+
+SHORT = {"iterations": 12, "batch": 7}
+ALIKE = [
+    AdaRound(**SHORT),
+    AdaRound(**SHORT, grid="zero", polish=3, last=9),
+    AdaRound(**SHORT, scaling="none", layers={"first": "fp32", "second": 5}),
+    AdaRound(**SHORT, objective="activation"),
+    BRECQ(**SHORT),
+    BRECQ(**SHORT, weighting="fisher", granularity="tensor"),
+    BRECQ(**SHORT, start="polish", grid="output", layers={"shortcut": "fp32"}),
+    BRECQ(**SHORT, start="adaround", activations=8),
+]
+
+
+@pytest.mark.parametrize("quantizer", ALIKE, ids=str)
+@pytest.mark.parametrize("activation", [None, nn.GELU()])
+def test_several_levels_in_one_pass_equal_one_level_after_the_other_bit_for_bit(
+    quantizer, activation
+):
+    quantizers = [replace(quantizer, levels=levels) for levels in (16, 4, 3, 2)]
+    network = residual(activation)
+    together = list(quantize_together(quantizers, network, images(), chances(4)))
+    for alone, found in zip(quantizers, together, strict=True):
+        assert_same(found, alone(network, images(), chances(1)[0]))
+    assert len({found.layers["stem"].codes.tobytes() for found in together}) == 4
+
+
+@pytest.mark.parametrize("kind", [AdaRound, BRECQ])
+def test_quantizers_that_differ_in_their_levels_share_a_pass(kind, monkeypatch):
+    calls = []
+    at_levels = kind.at_levels
+    monkeypatch.setattr(
+        kind,
+        "at_levels",
+        lambda self, levels, *some, **options: (
+            calls.append(list(levels)) or at_levels(self, levels, *some, **options)
+        ),
+    )
+    quantizers = [kind(**SHORT, levels=levels) for levels in (16, 4)]
+    quantizers.insert(1, kind(**SHORT, levels=3, last=8))
+    made = []
+    results = quantize_together(
+        quantizers, residual(), images(), chances(3), on_layer=lambda *some: made.append(some[1:])
+    )
+    levels = [next(results).layers["stem"].levels]
+    assert made == [(index, 15) for index in range(10)]
+    levels += [found.layers["stem"].levels for found in results]
+    assert levels == [16, 3, 4]
+    assert calls == [[16, 4], [3]]
+    assert made == [(index, 15) for index in range(15)]
+
+
+@pytest.mark.parametrize("quantizer", [AdaRound(**SHORT), BRECQ(**SHORT)])
+def test_the_memory_does_not_change_results_at_several_levels(quantizer):
+    options = {"network": residual(), "calibration": images()}
+    found = [
+        quantizer.at_levels([3, 16], **options, generators=chances(2), memory=memory)
+        for memory in (None, 0, 40_000)
+    ]
+    for other in found[1:]:
+        assert_same(found[0][0], other[0])
+        assert_same(found[0][1], other[1])
 
 
 def test_the_network_is_not_changed():

@@ -40,14 +40,18 @@ Misleading where the calibration images are members, as `calibration: {source: m
 default of an audit, makes them: the codes are then fitted to records whose leakage is measured.
 `source: holdout` tells the two effects apart.
 
+Several precisions (`at_levels`) share a walk: the full-precision network runs once, and the steps
+of all precisions are made together (see `adaptive_rounding`). The results are the same bits.
+
 Cost per layer: three products with a weight and a Gram matrix over the images, then per iteration
 out x columns^2 multiplications and about 20 passes over the weights. With `objective="activation"`:
 iterations * (forward + backward of a batch), and the layer's inputs and outputs for all images (see
 `activations`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -57,39 +61,32 @@ from torch import Tensor, fx, nn
 from bitleak.core.checks import one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
-from bitleak.quantizers.assembly import assemble_weights
-from bitleak.quantizers.grid import Grid, grid_for, per_weight, to_codes, to_weights
+from bitleak.quantizers.grid import Grid, to_weights
+from bitleak.quantizers.layers.adaptive_rounding import RoundingProblem, round_together
 from bitleak.quantizers.layers.descent import check_polish, polish
 from bitleak.quantizers.layers.output_grid import (
     GridAttempt,
     better_of,
-    by_row,
     grids_to_try,
     stack,
 )
-from bitleak.quantizers.layers.quadratic import SILENT, Quadratic, quadratic
+from bitleak.quantizers.layers.quadratic import SILENT, Quadratic, quadratics
 from bitleak.quantizers.network.activations import collect_together, map_budget
-from bitleak.quantizers.network.layer_inputs import OnLayer, prepare_layers
-from bitleak.quantizers.network.layer_pass import visit_in_order
-from bitleak.quantizers.network.plain_copy import on_plain_copy
+from bitleak.quantizers.network.layer_inputs import OnLayer
+from bitleak.quantizers.network.levels_walk import Adapt, Adapted, NetworkInputs, quantize_at_levels
+from bitleak.quantizers.network.plain_copy import plain_arithmetic, plain_copy
 from bitleak.quantizers.network.reconstruction import (
+    PieceCopy,
     in_memory_order,
     output_energy,
     reconstruct,
 )
 from bitleak.quantizers.network.reconstruction_units import Unit, layer_units
-from bitleak.quantizers.network.rounding_relaxation import RoundingRelaxation, RoundingSchedule
+from bitleak.quantizers.network.rounding_relaxation import RoundingSchedule
 from bitleak.quantizers.scheme import Layer, Scheme, check_finite
 
 _BY_OBJECTIVE: Any = "by objective"  # the default of `grid`, replaced when a quantizer is made
-UNIT = 100  # with it, lambda = 0.01 gives the least error, at 3 to 16 levels
 ACTIVATION_MAPS = 3  # of all records that `objective="activation"` holds at a time
-
-Pairs = Iterable[tuple[Tensor, ...]]
-"""A layer's inputs in the full-precision and in the quantized network, chunk by chunk."""
-
-Adapt = Callable[[str, Layer, Grid, Pairs], tuple[Tensor, Grid, dict[str, Any]]]
-"""From a layer, its grid so far and its inputs to codes, their grid, and facts for the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +173,6 @@ class AdaRound(Scheme):
         shared = {field.name: getattr(self, field.name) for field in fields(RoundingSchedule)}
         return RoundingSchedule(**shared)
 
-    @on_plain_copy
     def __call__(
         self,
         network: nn.Module,
@@ -200,78 +196,105 @@ class AdaRound(Scheme):
             QuantizationError: A layer cannot be quantized, or the objective is `activation` and the
                 network cannot be traced.
         """
-        # Two copies: x comes from the full-precision one, x_q from the one that is quantized.
-        reference, layers, levels = prepare_layers(self, network, calibration)
-        pieces = _pieces(reference, self) if self.objective == "activation" else {}
-        quantized, quantized_layers, _ = prepare_layers(self, network, calibration)
-        room = (len(calibration), map_budget(calibration, memory, maps=ACTIVATION_MAPS))
-        codes: dict[str, Tensor] = {}
-        grids: dict[str, Grid] = {}
-        record: dict[str, dict[str, Any]] = {}
+        options: dict[str, Any] = {"on_layer": on_layer, "memory": memory}
+        (quantized,) = self.at_levels([self.levels], network, calibration, [generator], **options)
+        return quantized
 
-        def visit(name: str, pairs: Pairs) -> None:
-            grid = grid_for(self, layers[name].weight.detach(), levels[name])
-            adapt = (
-                self._adapt_activation(pieces[name], generator, *room)
-                if pieces
-                else self._adapt_linear
+    def at_levels(
+        self,
+        levels: Sequence[int],
+        network: nn.Module,
+        calibration: Float[Tensor, "records *sample"],
+        generators: Sequence[torch.Generator],
+        *,
+        on_layer: OnLayer | None = None,
+        memory: int | None = None,
+    ) -> list[QuantizedWeights]:
+        """Quantize the network at several levels in one pass, each as `__call__` does, bit for bit.
+
+        Args:
+            levels: In the place of the field.
+            network: As in `__call__`.
+            calibration: As in `__call__`.
+            generators: One for each of the levels.
+            on_layer: Called after each layer at each of the levels.
+            memory: As in `__call__`. By default, each network may take as much as at one level.
+        """
+        schemes = [replace(self, levels=one) for one in levels]
+        with plain_arithmetic():
+            copied = plain_copy([self], network, calibration)
+            adapt_of = partial(self._adapt_of, copied.images, generators, memory)
+            results = quantize_at_levels(
+                schemes, copied.network, copied.images, adapt_of, on_layer=on_layer, memory=memory
             )
-            codes[name], grids[name], facts = adapt(name, layers[name], grid, pairs)
-            quantized_layers[name].weight.copy_(to_weights(codes[name], grids[name]))
-            record[name] = {"levels": levels[name], **facts}
-            if on_layer is not None:
-                on_layer(name, len(codes) - 1, len(levels))
+            return [copied.result(result) for result in results]
 
-        visit_in_order([reference, quantized], calibration, list(levels), visit, memory=memory)
-        return assemble_weights(reference, codes, grids, record, scheme=self, images=calibration)
-
-    def _adapt_linear(
-        self, name: str, layer: Layer, grid: Grid, pairs: Pairs
-    ) -> tuple[Tensor, Grid, dict[str, Any]]:
-        """Return the codes of a layer by the quadratic, their grid, and facts for the record."""
-        weight = layer.weight.detach()
-        loss = quadratic(name, layer, pairs)
-        codes, grid, facts = adapt_layer(self, weight, grid, loss)
-        change = (to_weights(codes, grid) - weight).flatten(1)
-        return codes, grid, {"relative_error": loss.relative(change, weight.flatten(1)), **facts}
-
-    def _adapt_activation(
-        self, unit: Unit, generator: torch.Generator, records: int, share: int | None
+    def _adapt_of(
+        self,
+        images: Tensor,
+        generators: Sequence[torch.Generator],
+        memory: int | None,
+        reference: nn.Module,
     ) -> Adapt:
-        """Return `_adapt_linear`'s counterpart: mini-batches through the layer and its activation.
+        """Return the treatment of the layers of a full-precision network."""
+        if self.objective == "linear":
+            return self._by_quadratic
+        pieces = _pieces(reference, self)
+        share = map_budget(images, memory, maps=ACTIVATION_MAPS)
+        return partial(self._by_activation, pieces, generators, len(images), share)
+
+    def _by_quadratic(
+        self, name: str, layer: Layer, grids: Sequence[Grid], inputs: NetworkInputs
+    ) -> list[Adapted]:
+        """Adapt a layer by the quadratic of its linear output."""
+        weight = layer.weight.detach()
+        losses = quadratics(name, layer, inputs)
+        adapted: list[Adapted] = []
+        for loss, (codes, grid, facts) in zip(
+            losses, adapt_layers(self, weight, grids, losses), strict=True
+        ):
+            change = (to_weights(codes, grid) - weight).flatten(1)
+            error = loss.relative(change, weight.flatten(1))
+            adapted.append((codes, grid, {"relative_error": error, **facts}))
+        return adapted
+
+    def _by_activation(
+        self,
+        pieces: Mapping[str, Unit],
+        generators: Sequence[torch.Generator],
+        records: int,
+        share: int | None,
+        name: str,
+        layer: Layer,
+        grids: Sequence[Grid],
+        inputs: NetworkInputs,
+    ) -> list[Adapted]:
+        """Adapt a layer by mini-batches through it and its activation.
 
         Each of the maps that are held may take `share` bytes of memory.
         """
-
-        def adapt(
-            name: str, layer: Layer, grid: Grid, pairs: Pairs
-        ) -> tuple[Tensor, Grid, dict[str, Any]]:
-            inputs, targets = collect_together(
-                _with_targets(name, unit.run, pairs), records, memory=share
-            )
-            with torch.enable_grad():
-                result = reconstruct(
-                    unit.run,
-                    {name: grid},
-                    inputs,
-                    targets,
-                    schedule=self._schedule(),
-                    generator=generator,
-                    memory=share,
-                )
-            error = result.loss / max(output_energy(targets), SILENT)
-            return result.codes[name], grid, {"relative_error": error, "kept": result.choice}
-
-        return adapt
+        piece = pieces[name].run
+        chunks = _with_targets(name, piece, inputs)
+        targets, *maps = collect_together(chunks, records, memory=share)
+        copies: list[PieceCopy] = []
+        for grid, map_inputs, generator in zip(grids, maps, generators, strict=True):
+            copies.append(PieceCopy({name: grid}, map_inputs, generator))
+        results = reconstruct(piece, copies, targets, schedule=self._schedule(), memory=share)
+        energy = max(output_energy(targets), SILENT)
+        adapted: list[Adapted] = []
+        for grid, result in zip(grids, results, strict=True):
+            facts = {"relative_error": result.loss / energy, "kept": result.choice}
+            adapted.append((result.codes[name], grid, facts))
+        return adapted
 
 
 def _with_targets(
-    name: str, piece: fx.GraphModule, pairs: Pairs
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the inputs after the quantized layers, and the outputs for the full-precision ones."""
-    for full, quantized in pairs:
+    name: str, piece: fx.GraphModule, inputs: NetworkInputs
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the outputs for the full-precision inputs, then the inputs after quantized layers."""
+    for full, *quantized in inputs:
         check_finite(name, full, "calibration input")
-        yield quantized, piece(in_memory_order(piece, full.clone()))
+        yield piece(in_memory_order(piece, full.clone())), *quantized
 
 
 def _pieces(network: nn.Module, scheme: Scheme) -> dict[str, Unit]:
@@ -286,7 +309,7 @@ def _pieces(network: nn.Module, scheme: Scheme) -> dict[str, Unit]:
 
 def adapt_layer(
     settings: AdaRound, weight: Float[Tensor, "out *rest"], grid: Grid, loss: Quadratic
-) -> tuple[UInt8[Tensor, "out *rest"], Grid, dict[str, Any]]:
+) -> Adapted:
     """Return the codes of one layer by the linear objective, on its best grid, polished if set.
 
     Args:
@@ -300,16 +323,39 @@ def adapt_layer(
         round-to-nearest, and where it applies how many lie on the output's grid, and the sweeps of
         polish.
     """
-    grids = grids_to_try(settings, grid, weight, weight, loss)
-    stacked = stack(grids, weight, weight, loss)
-    codes, keeps_nearest = round_adaptively(settings, stacked.weight, stacked.grid, stacked.loss)
-    attempts: list[GridAttempt] = []
-    for tried, tried_codes, nearest in zip(
-        grids, stacked.split(codes), stacked.split(keeps_nearest), strict=True
-    ):
-        attempts.append(GridAttempt(tried, tried_codes, {"nearest": nearest}))
+    (adapted,) = adapt_layers(settings, weight, [grid], [loss])
+    return adapted
 
-    # Each row stays on the grid that leaves it less error.
+
+def adapt_layers(
+    settings: AdaRound,
+    weight: Float[Tensor, "out *rest"],
+    grids: Sequence[Grid],
+    losses: Sequence[Quadratic],
+) -> list[Adapted]:
+    """Return the same as `adapt_layer` for several grids of one weight, each with its error."""
+    tried = [
+        grids_to_try(settings, grid, weight, weight, loss)
+        for grid, loss in zip(grids, losses, strict=True)
+    ]
+    stacked = [stack(some, weight, weight, loss) for some, loss in zip(tried, losses, strict=True)]
+    problems = [RoundingProblem(rows.weight, rows.grid, rows.loss) for rows in stacked]
+    rounded = round_together(problems, settings._schedule(), scaling=settings.scaling)
+    adapted: list[Adapted] = []
+    for some, rows, (codes, nearest), loss in zip(tried, stacked, rounded, losses, strict=True):
+        attempts: list[GridAttempt] = []
+        for grid, grid_codes, kept in zip(
+            some, rows.split(codes), rows.split(nearest), strict=True
+        ):
+            attempts.append(GridAttempt(grid, grid_codes, {"nearest": kept}))
+        adapted.append(_settled(settings, weight, attempts, loss))
+    return adapted
+
+
+def _settled(
+    settings: AdaRound, weight: Tensor, attempts: Sequence[GridAttempt], loss: Quadratic
+) -> Adapted:
+    """Return the best grid of each row, polished if set."""
     facts: dict[str, Any] = {}
     best = attempts[0]
     for attempt in attempts[1:]:
@@ -342,73 +388,6 @@ def round_adaptively(
     Returns:
         Codes in the shape of the weight, and which rows keep round-to-nearest.
     """
-    scale, zero_point = per_weight(grid, weight)
-    below = (weight / scale).floor()
-    fraction = weight / scale - below
-
-    # A weight beyond the grid's end has no choice: the clip takes both of its codes to the end.
-    below = below + zero_point
-    free = (below >= 0) & (below < grid.levels - 1)
-    below = below.clamp(0, grid.levels - 1)
-
-    # W_q - W = offset + step * h(V)
-    step = (scale * free).flatten(1)
-    offset = (scale * (below - zero_point) - weight).flatten(1)
-    row_scale = by_row(grid, len(weight)).scale
-    up = _optimise(settings, fraction.flatten(1), step, offset, loss, row_scale).reshape(
-        weight.shape
-    )
-
-    # The relaxation may end above rounding to nearest, after few steps or by a strong regulariser.
-    adapted, nearest = (below + (up & free)).to(torch.uint8), to_codes(weight, grid)
-    error = loss.error((to_weights(adapted, grid) - weight).flatten(1))
-    worse = error > loss.error((to_weights(nearest, grid) - weight).flatten(1))
-    adapted[worse] = nearest[worse]
-    return adapted, worse
-
-
-def rounding_errors(scale: Float[Tensor, "out"], loss: Quadratic) -> Float[Tensor, "groups rows 1"]:
-    """Return the unit of each row's error: that of `UNIT` weights that are wrong by a step.
-
-    It is UNIT * s^2 * m, with the step s, and m the mean square of an input, over positions and
-    over the inputs that occur.
-
-    Example:
-        >>> zero = torch.zeros(1, 2, dtype=torch.float64)
-        >>> loss = Quadratic(torch.diag(torch.tensor([8.0, 0.0])).double()[None], zero, zero[:, 0], positions=2)
-        >>> rounding_errors(torch.tensor([0.5]), loss).tolist()
-        [[[100.0]]]
-    """
-    squares = loss.gram.diagonal(dim1=1, dim2=2)
-    occurring = (squares > 0).sum(1).clamp(min=1)
-    mean = squares.sum(1) / occurring / loss.positions  # (groups,)
-    steps = scale.double().square().unflatten(0, (len(mean), -1))
-    return (UNIT * steps * mean[:, None]).clamp(min=SILENT).float()[..., None]
-
-
-def _optimise(
-    settings: AdaRound,
-    fraction: Tensor,
-    step: Tensor,
-    offset: Tensor,
-    loss: Quadratic,
-    scale: Tensor,
-) -> Bool[Tensor, "out columns"]:
-    """Return which weights to round up, by Adam on V.
-
-    W_q - W = offset + step * h(V); `scale` holds the step of each row's grid.
-    """
-    shape = (len(loss.gram), -1)
-    step, offset = step.unflatten(0, shape), offset.unflatten(0, shape)
-
-    # The gradient with respect to W_q is E second - first, E = W_q - W.
-    second = (2 / loss.positions * loss.gram).float()
-    first = (2 / loss.positions * loss.moment).float().unflatten(0, shape)
-    relaxation = RoundingRelaxation(fraction.unflatten(0, shape), settings._schedule())
-    towards = step if settings.scaling == "none" else step / rounding_errors(scale, loss)
-    change, gradient = torch.empty_like(step), torch.empty_like(step)
-    for iteration in range(settings.iterations):
-        torch.addcmul(offset, step, relaxation.up, out=change)
-        torch.baddbmm(first, change, second, beta=-1, out=gradient)
-        relaxation.step(gradient.mul_(towards), iteration)
-    return (relaxation.variable >= 0).flatten(0, 1)
+    problem = RoundingProblem(weight, grid, loss)
+    (rounded,) = round_together([problem], settings._schedule(), scaling=settings.scaling)
+    return rounded

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,32 @@ from bitleak.quantizers.grid import Grid, to_weights
 from bitleak.quantizers.network.input_grids import input_grids
 from bitleak.quantizers.network.operands import check_operands
 from bitleak.quantizers.scheme import FULL_PRECISION, Layer, Scheme, left_out
+
+
+@dataclass(frozen=True)
+class QuantizedLayers:
+    """The layers of a network that are quantized so far, by name.
+
+    Attributes:
+        codes: Their codes, in the shape of the weight.
+        grids: Their grids.
+        record: Facts of their quantization, JSON values only.
+    """
+
+    codes: dict[str, Tensor] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
+    record: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, name: str, codes: Tensor, grid: Grid, facts: Mapping[str, Any]) -> None:
+        """Add a layer."""
+        self.codes[name], self.grids[name] = codes, grid
+        self.record[name] = {"levels": grid.levels, **facts}
+
+    def assembled(self, network: nn.Module, scheme: Scheme, images: Tensor) -> QuantizedWeights:
+        """Return the quantized network, see `assemble_weights`."""
+        return assemble_weights(
+            network, self.codes, self.grids, self.record, scheme=scheme, images=images
+        )
 
 
 def assemble_weights(

@@ -28,13 +28,16 @@ iterations: 0.057 instead of 0.070), but takes the time of a few hundred iterati
 Misleading where a network has no residual blocks: its units are then single layers, and the result
 is that of layer-wise rounding under another name.
 
+Several precisions (`at_levels`) share a walk, and the steps of all are made together if maps are
+small (see `rounding_loop`). The results are the same bits.
+
 Memory: a batch's way through a unit forward and backward; the unit's inputs and outputs for all
 calibration records lie in scratch files where they exceed the budget. Cost per unit: iterations *
 (forward + backward of a batch), and three or four forward passes over the calibration set.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -44,7 +47,7 @@ from torch import Tensor, nn
 from bitleak.core.checks import one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
-from bitleak.quantizers.assembly import assemble_weights
+from bitleak.quantizers.assembly import QuantizedLayers
 from bitleak.quantizers.grid import Grid, grid_for
 from bitleak.quantizers.network.activations import (
     Activations,
@@ -55,8 +58,9 @@ from bitleak.quantizers.network.activations import (
 from bitleak.quantizers.network.fisher import fisher
 from bitleak.quantizers.network.layer_inputs import OnLayer, layer_order
 from bitleak.quantizers.network.norm_folding import check_folded, check_norms, fold
-from bitleak.quantizers.network.plain_copy import on_plain_copy
+from bitleak.quantizers.network.plain_copy import plain_arithmetic, plain_copy
 from bitleak.quantizers.network.reconstruction import (
+    PieceCopy,
     ReconstructedPiece,
     mean_loss,
     output_energy,
@@ -71,6 +75,7 @@ from bitleak.quantizers.scheme import Scheme, check_finite, layer_levels, quanti
 
 # Maps of all records at a time, at most: a unit's inputs and outputs, next inputs, the weighting.
 UNIT_MAPS = 4
+COPY_MAPS = 2  # more for each further number of levels: inputs and outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +138,6 @@ class BRECQ(Scheme):
         shared = {field.name: getattr(self, field.name) for field in fields(RoundingSchedule)}
         return RoundingSchedule(**shared)
 
-    @on_plain_copy
     def __call__(
         self,
         network: nn.Module,
@@ -163,72 +167,124 @@ class BRECQ(Scheme):
             QuantizationError: The network cannot be traced or cut into units, or a weight or a
                 calibration value is not finite.
         """
-        # Refusals first: nothing below fails for the network's make once the first unit is learnt.
-        images = calibration.detach()
-        names = list(quantizable(network, self))
-        check_norms(network, self)
-        folded = fold(network, images, self).requires_grad_(False)
-        pieces = units(folded, self)
-        _check(folded, pieces, images)
-        check_folded(network, folded, images)
-        levels = layer_levels(self, layer_order(folded, names, images))
+        options: dict[str, Any] = {"on_layer": on_layer, "memory": memory}
+        (quantized,) = self.at_levels([self.levels], network, calibration, [generator], **options)
+        return quantized
 
-        # `full` and `quantized` are the inputs of the next unit in either network; `before` is
-        # `full` one unit earlier, which only a fit of single layers needs.
-        codes: dict[str, Tensor] = {}
-        grids: dict[str, Grid] = {}
-        record: dict[str, dict[str, Any]] = {}
-        share = map_budget(images, memory, maps=UNIT_MAPS)
-        full: Activations = image_activations(images)
-        quantized = before = full
-        # Whether each layer is fitted for itself, before the unit.
-        fitted = self.start != "weights" or self.grid == "output"
-        for index, unit in enumerate(pieces):
+    def at_levels(
+        self,
+        levels: Sequence[int],
+        network: nn.Module,
+        calibration: Float[Tensor, "records *sample"],
+        generators: Sequence[torch.Generator],
+        *,
+        on_layer: OnLayer | None = None,
+        memory: int | None = None,
+    ) -> list[QuantizedWeights]:
+        """Quantize the network at several levels in one pass, each as `__call__` does, bit for bit.
+
+        Args:
+            levels: In the place of the field.
+            network: As in `__call__`.
+            calibration: As in `__call__`.
+            generators: One for each of the levels.
+            on_layer: Called after each layer at each of the levels.
+            memory: As in `__call__`.
+        """
+        schemes = [replace(self, levels=one) for one in levels]
+        with plain_arithmetic():
+            copied = plain_copy([self], network, calibration)
+            walk = _Walk(schemes, copied.network, copied.images, memory)
+            results = walk.quantized(generators, on_layer)
+            return [copied.result(result) for result in results]
+
+
+class _Walk:
+    """One pass through the units of a network, for several numbers of levels.
+
+    Attributes:
+        schemes: The quantizer at each of the levels.
+        network: The folded network.
+        units: Its units.
+        levels: Levels of each layer, by scheme.
+        images: The calibration images.
+        share: Bytes that a map of all images may take in memory.
+    """
+
+    def __init__(
+        self, schemes: Sequence[BRECQ], network: nn.Module, images: Tensor, memory: int | None
+    ) -> None:
+        # Refusals first: nothing later fails for the network's make once the first unit is learnt.
+        self.schemes, self.images = schemes, images.detach()
+        names = list(quantizable(network, schemes[0]))
+        check_norms(network, schemes[0])
+        self.network = fold(network, self.images, schemes[0]).requires_grad_(False)
+        self.units = units(self.network, schemes[0])
+        _check(self.network, self.units, self.images)
+        check_folded(network, self.network, self.images)
+        order = layer_order(self.network, names, self.images)
+        self.levels = [layer_levels(scheme, order) for scheme in schemes]
+        maps = UNIT_MAPS if memory is None else UNIT_MAPS + COPY_MAPS * (len(schemes) - 1)
+        self.share = map_budget(self.images, memory, maps=maps)
+
+    def quantized(
+        self, generators: Sequence[torch.Generator], on_layer: OnLayer | None
+    ) -> list[QuantizedWeights]:
+        """Return the result at each of the levels."""
+        # `full` and `inputs` are the inputs of the next unit in the full-precision network and in
+        # the quantized ones; `before` is `full` one unit earlier, which only a fit of single layers
+        # needs.
+        results = [QuantizedLayers() for _ in self.schemes]
+        full: Activations = image_activations(self.images)
+        inputs = [full] * len(self.schemes)
+        before = full
+        fitted = self.schemes[0].start != "weights" or self.schemes[0].grid == "output"
+        for index, unit in enumerate(self.units):
             before = full if unit.layers and fitted else before
-            full = outputs_of(unit.run, full, memory=share)
+            full = outputs_of(unit.run, full, memory=self.share)
             if not unit.layers:
-                quantized = outputs_of(unit.run, quantized, memory=share)
+                inputs = [outputs_of(unit.run, one, memory=self.share) for one in inputs]
                 continue
-            unit_grids: dict[str, Grid] = {}
-            for name in unit.layers:
-                unit_grids[name] = grid_for(
-                    self, folded.get_parameter(f"{name}.weight"), levels[name]
-                )
             for chunk in full.chunks():
                 check_finite(unit.layers[0], chunk, "output on the calibration images")
 
-            importance = None
-            if self.weighting == "fisher":
-                importance = fisher(pieces[index + 1 :], full, generator, memory=share)
-            start = None
-            if fitted:
-                by: Literal["adaround", "polish"] = (
-                    "adaround" if self.start == "adaround" else "polish"
-                )
-                start, unit_grids = starting_codes(
-                    self, unit.run, unit_grids, before, quantized, by=by
-                )
+            copies: list[PieceCopy] = []
+            for number, generator in enumerate(generators):
+                importance = None
+                if self.schemes[0].weighting == "fisher":
+                    rest = self.units[index + 1 :]
+                    importance = fisher(rest, full, generator, memory=self.share)
+                copy = PieceCopy(self._grids(unit, number), inputs[number], generator, importance)
+                copies.append(self._fitted(unit, copy, before) if fitted else copy)
+            schedule = self.schemes[0]._schedule()
+            pieces = reconstruct(unit.run, copies, full, schedule=schedule, memory=self.share)
+            inputs = [piece.outputs for piece in pieces]
+            for number, (copy, piece) in enumerate(zip(copies, pieces, strict=True)):
+                facts = _record(unit, piece, full)
+                order = list(self.levels[number])
+                for name in unit.layers:
+                    results[number].add(name, piece.codes[name], copy.grids[name], facts)
+                    if on_layer is not None:
+                        on_layer(name, order.index(name), len(order))
+        return [
+            result.assembled(self.network, scheme, self.images)
+            for result, scheme in zip(results, self.schemes, strict=True)
+        ]
 
-            result = reconstruct(
-                unit.run,
-                unit_grids,
-                quantized,
-                full,
-                schedule=self._schedule(),
-                generator=generator,
-                importance=importance,
-                start=None if self.start == "weights" else start,
-                memory=share,
-            )
-            quantized = result.outputs
-            codes.update(result.codes)
-            grids.update(unit_grids)
-            facts = _record(unit, result, full)
-            for name in unit.layers:
-                record[name] = {"levels": levels[name], **facts}
-                if on_layer is not None:
-                    on_layer(name, list(levels).index(name), len(levels))
-        return assemble_weights(folded, codes, grids, record, scheme=self, images=images)
+    def _grids(self, unit: Unit, number: int) -> dict[str, Grid]:
+        """Return the grids of a unit's layers at one of the levels."""
+        grids: dict[str, Grid] = {}
+        for name in unit.layers:
+            weight = self.network.get_parameter(f"{name}.weight")
+            grids[name] = grid_for(self.schemes[number], weight, self.levels[number][name])
+        return grids
+
+    def _fitted(self, unit: Unit, copy: PieceCopy, before: Activations) -> PieceCopy:
+        """Return the copy on the grids, and with the codes, of layers that are fitted alone."""
+        scheme = self.schemes[0]
+        by: Literal["adaround", "polish"] = "adaround" if scheme.start == "adaround" else "polish"
+        start, grids = starting_codes(scheme, unit.run, copy.grids, before, copy.inputs, by=by)
+        return replace(copy, grids=grids, start=None if scheme.start == "weights" else start)
 
 
 def _record(unit: Unit, result: ReconstructedPiece, targets: Activations) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 `quantize_together` quantizes one network by several quantizers. Those that look at the
 full-precision network's inputs only (`gptq`, `obc`, polished `rtn`, unless `inputs="quantized"`)
 share one pass over the images and one Gram matrix per layer; `obc` at several precisions also
-eliminates the weights of all of them in one call per layer (see `layer_method`). The others are called one after the
-other: the inputs that they use depend on their own codes, layer by layer. (AdaRound at several
-precisions has the full-precision activations in common; they are the cheapest part of it, and to
-share them would hold all the networks' activations at once.) The re-estimation of batch norm is one
-pass of the quantized network per result, for the same reason; its statistics of the full-precision
-network come from the shared pass.
+eliminates the weights of all of them in one call per layer (see `layer_method`). The inputs of
+`adaround` and `brecq` depend on their own codes, layer by layer; where they differ in their levels
+only, one pass carries the activations of all of them, and the steps of learning are made together.
+The others are called one after the other. The re-estimation of batch norm is one pass of the
+quantized network per result; its statistics of the full-precision network come from the shared
+pass.
 
 `quantize_population` quantizes several networks of one architecture, each with its own images, by
 one such quantizer: small layers are stacked, see `layer_method`.
@@ -19,8 +19,9 @@ equal, bit for bit.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -50,6 +51,24 @@ class Quantizer(Protocol):
         on_layer: OnLayer | None = None,
     ) -> QuantizedWeights:
         """Quantize the network."""
+        ...
+
+
+@runtime_checkable
+class AtLevels(Protocol):
+    """A quantizer whose results at several levels cost less together."""
+
+    def at_levels(
+        self,
+        levels: Sequence[int],
+        network: nn.Module,
+        calibration: Float[Tensor, "records *sample"],
+        generators: Sequence[torch.Generator],
+        *,
+        on_layer: OnLayer | None = None,
+        memory: int | None = None,
+    ) -> list[QuantizedWeights]:
+        """Quantize the network at several levels, each as if called with these."""
         ...
 
 
@@ -84,7 +103,7 @@ def quantize_together(
 
     Returns:
         The result of each quantizer as if called alone, in order. Each is made when the iterator
-        reaches it; the shared statistics are made with the first that needs them.
+        reaches it, or the first one that it shares a pass with.
 
     Raises:
         ValueError: There is not one generator per quantizer.
@@ -177,12 +196,49 @@ def _results(
     methods = [shared_method(quantizer) for quantizer in quantizers]
     shared = [method for method in methods if method is not None]
     results = quantize_alike(shared, [network], [calibration], on_layer=on_layer, memory=memory)
-    for quantizer, generator, method in zip(quantizers, generators, methods, strict=True):
-        yield (
-            quantizer(network, calibration, generator, on_layer=on_layer)
-            if method is None
-            else next(results)
-        )
+    made: dict[int, QuantizedWeights] = {}
+    for number, method in enumerate(methods):
+        if method is not None:
+            yield next(results)
+            continue
+        if number not in made:
+            numbers = _alike(quantizers, number)
+            some = [generators[index] for index in numbers]
+            alike = [quantizers[index] for index in numbers]
+            found = _at_levels(alike, network, calibration, some, on_layer)
+            made.update(zip(numbers, found, strict=True))
+        yield made.pop(number)
+
+
+def _alike(quantizers: Sequence[Quantizer], number: int) -> list[int]:
+    """Return the quantizers from one on that differ from it in their levels only."""
+    first: Any = quantizers[number]
+    if not isinstance(first, AtLevels) or not isinstance(first, Scheme):
+        return [number]
+    numbers: list[int] = []
+    for index in range(number, len(quantizers)):
+        other: Any = quantizers[index]
+        if type(other) is type(first) and replace(other, levels=first.levels) == first:
+            numbers.append(index)
+    return numbers
+
+
+def _at_levels(
+    quantizers: Sequence[Any],
+    network: nn.Module,
+    calibration: Tensor,
+    generators: Sequence[torch.Generator],
+    on_layer: OnLayer | None,
+) -> list[QuantizedWeights]:
+    """Quantize by a single quantizer, or by several that differ in their levels."""
+    first = quantizers[0]
+    if len(quantizers) == 1:
+        return [first(network, calibration, generators[0], on_layer=on_layer)]
+    levels = [quantizer.levels for quantizer in quantizers]
+    found: list[QuantizedWeights] = first.at_levels(
+        levels, network, calibration, generators, on_layer=on_layer
+    )
+    return found
 
 
 def _counted(on_layer: OnLayer, total: int) -> OnLayer:

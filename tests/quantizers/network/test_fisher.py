@@ -6,7 +6,7 @@ from torch import nn
 from bitleak.quantizers.grid import search_grid, to_weights
 from bitleak.quantizers.network import fisher as estimate
 from bitleak.quantizers.network.activations import InMemoryActivations
-from bitleak.quantizers.network.reconstruction import reconstruct, run
+from bitleak.quantizers.network.reconstruction import PieceCopy, reconstruct, run
 from bitleak.quantizers.network.reconstruction_units import units
 from bitleak.quantizers.network.rounding_relaxation import RoundingSchedule
 
@@ -123,9 +123,8 @@ def test_weighted_rounding_changes_the_prediction_less_where_few_channels_matter
             None if values is None else InMemoryActivations(values)
             for values in (inputs, outputs, importance)
         ]
-        found = reconstruct(
-            first.run, grids, *maps[:2], schedule=schedule, generator=generator, importance=maps[2]
-        )
+        copy = PieceCopy(grids, maps[0], generator, maps[2])
+        (found,) = reconstruct(first.run, [copy], maps[1], schedule=schedule)
         changed = F.linear(inputs, to_weights(found.codes["0"], grids["0"]), network[0].bias)
         expected, given = (last.run(values).log_softmax(1) for values in (outputs, changed))
         return float(F.kl_div(given, expected, log_target=True, reduction="batchmean"))

@@ -12,7 +12,8 @@ from bitleak.quantizers.grid import Grid, search_grid, to_codes, to_weights
 from bitleak.quantizers.layers.quadratic import quadratic
 from bitleak.quantizers.network import reconstruction as loop
 from bitleak.quantizers.network.activations import InMemoryActivations
-from bitleak.quantizers.network.reconstruction import _loss_gradient, _Rounding, loss_of
+from bitleak.quantizers.network.reconstruction import loss_of
+from bitleak.quantizers.network.rounding_loop import Rounding, loss_gradient
 from bitleak.quantizers.network.rounding_relaxation import RoundingRelaxation, RoundingSchedule
 
 SCHEDULE = RoundingSchedule(iterations=60, batch=8, learning_rate=0.1, regularization=1e-4)
@@ -32,13 +33,14 @@ def run(piece, inputs):
     return torch.cat(list(loop.run(piece, InMemoryActivations(inputs))))
 
 
-def reconstruct(piece, grids, inputs, targets, *, importance=None, **fields):
-    """The loop on tensors."""
+def reconstruct(piece, grids, inputs, targets, *, generator, start=None, importance=None, **fields):
+    """The loop on tensors, for a single copy."""
     maps = [
         None if values is None else InMemoryActivations(values)
         for values in (inputs, targets, importance)
     ]
-    found = loop.reconstruct(piece, grids, *maps[:2], importance=maps[2], **fields)
+    copy = loop.PieceCopy(grids, maps[0], generator, maps[2], start)
+    (found,) = loop.reconstruct(piece, [copy], maps[1], **fields)
     return SimpleNamespace(**{**vars(found), "outputs": torch.cat(list(found.outputs.chunks()))})
 
 
@@ -350,7 +352,7 @@ def test_the_two_choices_of_a_weight_are_the_given_code_and_the_next_one_towards
         for name, weight in weights.items()
     }
     start = {name: to_codes(nudged[name], grids[name]) for name in grids}
-    rounding = _Rounding(weights, grids, start)
+    rounding = Rounding(weights, grids, start)
     assert all(
         torch.equal(codes, start[name]) for name, codes in rounding.codes(rounding.up > 0.5).items()
     )
@@ -392,7 +394,7 @@ def test_the_gradients_that_are_written_out_are_those_of_autograd():
     outputs, targets, importance = torch.randn(3, 4, 2, 5, 5).unbind()
     outputs.requires_grad_()
     expected = torch.autograd.grad(loss_of(outputs, targets, importance), outputs)[0]
-    torch.testing.assert_close(_loss_gradient(outputs.detach(), targets, importance), expected)
+    torch.testing.assert_close(loss_gradient(outputs.detach(), [targets, importance]), expected)
     start = torch.linspace(0, 1, 41)
     schedule = RoundingSchedule(iterations=10, batch=1, learning_rate=0.3, regularization=0.7)
     relaxation = RoundingRelaxation(start, schedule)

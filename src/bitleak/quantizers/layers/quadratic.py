@@ -67,21 +67,42 @@ def quadratic(name: str, layer: Layer, pairs: Iterable[tuple[Tensor, ...]]) -> Q
     Raises:
         QuantizationError: An input is not finite.
     """
+    (only,) = quadratics(name, layer, pairs)
+    return only
+
+
+def quadratics(name: str, layer: Layer, inputs: Iterable[tuple[Tensor, ...]]) -> list[Quadratic]:
+    """Sum a layer's errors in several quantized networks.
+
+    Args:
+        name: The layer's name, for messages.
+        layer: The layer.
+        inputs: By chunks: full-precision x, then x_q in each of the quantized networks.
+
+    Raises:
+        QuantizationError: An input is not finite.
+    """
     weight = layer.weight.detach()
-    sums: list[Tensor] = []
+    sums: list[list[Tensor]] = []
     positions = 0
-    for inputs, quantized_inputs in pairs:
-        residual = product_with(layer, weight, inputs - quantized_inputs)
-        axis = residual.ndim - 1 if isinstance(layer, nn.Linear) else 1
+    for full, *quantized in inputs:
+        parts: list[list[Tensor]] = []
+        for quantized_inputs in quantized:
+            residual = product_with(layer, weight, full - quantized_inputs)
+            axis = residual.ndim - 1 if isinstance(layer, nn.Linear) else 1
+            summed_axes = [number for number in range(residual.ndim) if number != axis]
+            constant = residual.square().sum(summed_axes).double()
+            second, mixed = gram(layer, quantized_inputs), moment(layer, quantized_inputs, residual)
+            parts.append([second, mixed, constant])
         positions += residual.numel() // residual.shape[axis]
-        summed_axes = [number for number in range(residual.ndim) if number != axis]
-        constant = residual.square().sum(summed_axes).double()
-        parts = [gram(layer, quantized_inputs), moment(layer, quantized_inputs, residual), constant]
         if not sums:
             sums = parts
             continue
-        for total, part in zip(sums, parts, strict=True):
-            total.add_(part)
-    second, mixed, constant = sums
-    check_finite(name, second, "calibration input")
-    return Quadratic(second, mixed, constant, positions)
+        for totals, addends in zip(sums, parts, strict=True):
+            for total, addend in zip(totals, addends, strict=True):
+                total.add_(addend)
+    errors: list[Quadratic] = []
+    for second, mixed, constant in sums:
+        check_finite(name, second, "calibration input")
+        errors.append(Quadratic(second, mixed, constant, positions))
+    return errors

@@ -23,31 +23,34 @@ from the weights to V is written out. Adam's decay rates are fields: a shorter m
 iterations for the same loss. Mini-batches are consecutive pieces of random permutations, drawn
 before the loop, so that all records are seen equally often. If the result has a larger loss on all
 calibration records than rounding to the nearest, rounding to the nearest is returned. Maps
-are kept in channels-last order, which is faster on a CPU, unless the piece has functions that look
-at the order (`view`, `as_strided`) or that are not PyTorch's. Batch norms in the loop are written
-out (see `norm_folding`). The maps of all records may lie in scratch files, see `activations`; the
+are computed in channels-last order where no gradient is needed, which is faster on a CPU, unless
+the piece has functions that look at the order (`view`, `as_strided`) or that are not PyTorch's.
+Batch norms in the loop are written out (see `norm_folding`), and so is the backward pass of a piece
+of known operations (see `unit_program`). The maps of all records may lie in scratch files, see `activations`; the
 result is the same, bit for bit.
 
 Optionally each element of the squared error has a weight (`importance`), and V starts at given
 codes instead of at w: the two choices of a weight are then its code and the next one towards w, and
 h starts at `START_CONFIDENCE` for the code, so that the loss can still change it.
 
+Several copies of a piece, as a network has them at several precisions, are learnt together (see
+`rounding_loop`).
+
 Cost: iterations * (forward + backward of a batch), and two forward passes over the calibration set.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64, UInt8
-from torch import Tensor, fx, nn
+from jaxtyping import Float, UInt8
+from torch import Tensor, fx
 from torch.func import functional_call
 
 from bitleak.models.layout import memory_format
-from bitleak.quantizers.grid import Grid, per_weight, to_codes, to_weights
+from bitleak.quantizers.grid import Grid, to_codes, to_weights
 from bitleak.quantizers.network.activations import (
     Activations,
     InMemoryActivations,
@@ -55,7 +58,8 @@ from bitleak.quantizers.network.activations import (
     collect,
 )
 from bitleak.quantizers.network.norm_folding import with_affine_norms
-from bitleak.quantizers.network.rounding_relaxation import RoundingRelaxation, RoundingSchedule
+from bitleak.quantizers.network.rounding_loop import Rounding, RoundingData, learn
+from bitleak.quantizers.network.rounding_relaxation import RoundingSchedule
 
 ORDERED = {
     "view",
@@ -68,7 +72,6 @@ ORDERED = {
     "data_ptr",
 }
 """Functions and methods of tensors that look at their order of memory."""
-START_CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; else 1 - this
 
 
 @dataclass(frozen=True)
@@ -136,50 +139,105 @@ def output_energy(outputs: Activations) -> float:
     return math.fsum(sums) / len(outputs)
 
 
-def reconstruct(
-    piece: fx.GraphModule,
-    grids: Mapping[str, Grid],
-    inputs: Activations,
-    targets: Activations,
-    *,
-    schedule: RoundingSchedule,
-    generator: torch.Generator,
-    importance: Activations | None = None,
-    start: Mapping[str, UInt8[Tensor, "out *rest"]] | None = None,
-    memory: int | None = None,
-) -> ReconstructedPiece:
-    """Learn the rounding of a piece's layers.
+@dataclass(frozen=True)
+class PieceCopy:
+    """One copy of a piece, as a network at one precision has it.
 
-    Args:
-        piece: A module of one argument in evaluation mode, with full-precision weights; not
-            changed.
+    Attributes:
         grids: The grid of each layer to quantize, by its name in the piece.
         inputs: Inputs of the piece in the quantized network.
-        targets: Its outputs in the full-precision network.
-        schedule: Steps, rates and regulariser.
         generator: Draws the mini-batches.
         importance: Weight of each element of the output in the squared error, at least 0, on
             average 1; None: all 1.
         start: Codes of each layer to begin at; None begins at the weights themselves.
-        memory: Bytes that the outputs may take in memory; None = no limit. It changes no value.
+    """
+
+    grids: Mapping[str, Grid]
+    inputs: Activations
+    generator: torch.Generator
+    importance: Activations | None = None
+    start: Mapping[str, UInt8[Tensor, "out *rest"]] | None = None
+
+
+def reconstruct(
+    piece: fx.GraphModule,
+    copies: Sequence[PieceCopy],
+    targets: Activations,
+    *,
+    schedule: RoundingSchedule,
+    memory: int | None = None,
+) -> list[ReconstructedPiece]:
+    """Learn the rounding of a piece's layers, for each copy as if alone.
+
+    Args:
+        piece: A module of one argument in evaluation mode, with full-precision weights; not
+            changed.
+        copies: Grids and inputs, for the same layers and as many records.
+        targets: The piece's outputs in the full-precision network.
+        schedule: Steps, rates and regulariser.
+        memory: Bytes that the outputs of a copy may take in memory; None = no limit. It changes no
+            value.
 
     Returns:
         Codes that are on the calibration records at least as good as rounding to the nearest.
     """
-    weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
-    codes = {name: to_codes(weights[name], grids[name]) for name in grids}
-    nearest = mean_loss(run(piece, inputs, codes, grids), targets, importance)
+    weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in copies[0].grids}
+    nearest: list[dict[str, Tensor]] = []
+    losses: list[float] = []
+    for copy in copies:
+        codes = {name: to_codes(weights[name], grid) for name, grid in copy.grids.items()}
+        nearest.append(codes)
+        rounded = run(piece, copy.inputs, codes, copy.grids)
+        losses.append(mean_loss(rounded, targets, copy.importance))
+
     # Where rounding to the nearest loses nothing, no rounding is better.
-    if schedule.iterations and nearest:
-        rounding = _Rounding(weights, grids, start)
-        data = (inputs, targets) if importance is None else (inputs, targets, importance)
-        learned = _learn(with_affine_norms(piece), rounding, data, schedule, generator)
-        outputs = outputs_of(piece, inputs, learned, grids, memory=memory)
-        loss = mean_loss(outputs.chunks(), targets, importance)
-        if loss <= nearest:
-            return ReconstructedPiece(learned, outputs, loss, nearest, "learned")
-    outputs = outputs_of(piece, inputs, codes, grids, memory=memory)
-    return ReconstructedPiece(codes, outputs, nearest, nearest, "nearest")
+    learning = [number for number, loss in enumerate(losses) if schedule.iterations and loss]
+    learned = dict(zip(learning, _learned(piece, copies, learning, targets, schedule), strict=True))
+    results: list[ReconstructedPiece] = []
+    for number, copy in enumerate(copies):
+        found = _result(piece, copy, targets, learned.get(number), losses[number], memory)
+        if found is None:
+            codes, loss = nearest[number], losses[number]
+            outputs = outputs_of(piece, copy.inputs, codes, copy.grids, memory=memory)
+            found = ReconstructedPiece(codes, outputs, loss, loss, "nearest")
+        results.append(found)
+    return results
+
+
+def _learned(
+    piece: fx.GraphModule,
+    copies: Sequence[PieceCopy],
+    numbers: Sequence[int],
+    targets: Activations,
+    schedule: RoundingSchedule,
+) -> list[dict[str, Tensor]]:
+    """Return the learnt codes of some of the copies."""
+    if not numbers:
+        return []
+    roundings: list[Rounding] = []
+    data: list[RoundingData] = []
+    for copy in (copies[number] for number in numbers):
+        weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in copy.grids}
+        roundings.append(Rounding(weights, copy.grids, copy.start))
+        maps = (copy.inputs, targets, *([] if copy.importance is None else [copy.importance]))
+        data.append(RoundingData(maps, copy.generator))
+    return learn(with_affine_norms(piece), roundings, data, schedule)
+
+
+def _result(
+    piece: fx.GraphModule,
+    copy: PieceCopy,
+    targets: Activations,
+    codes: Mapping[str, Tensor] | None,
+    nearest: float,
+    memory: int | None,
+) -> ReconstructedPiece | None:
+    """Return what the learnt codes give; None if there are none, or the nearest ones are better."""
+    if codes is None:
+        return None
+    outputs = outputs_of(piece, copy.inputs, codes, copy.grids, memory=memory)
+    loss = mean_loss(outputs.chunks(), targets, copy.importance)
+    return ReconstructedPiece(codes, outputs, loss, nearest, "learned") if loss <= nearest else None
 
 
 def outputs_of(
@@ -227,143 +285,3 @@ def _depends_on_order(node: fx.Node) -> bool:
     module = getattr(node.target, "__module__", None) or ""
     known = module.split(".")[0] in ("torch", "_operator", "operator", "builtins", "math", "")
     return not known or getattr(node.target, "__name__", "") in ORDERED
-
-
-class _Rounding:
-    """The weights of several layers as one flat vector, with their lower code in `below`."""
-
-    def __init__(
-        self,
-        weights: Mapping[str, Tensor],
-        grids: Mapping[str, Grid],
-        start: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        self.shapes = {name: weight.shape for name, weight in weights.items()}
-        scales: list[Tensor] = []
-        zero_points: list[Tensor] = []
-        tops: list[Tensor] = []
-        for name, weight in weights.items():
-            scale, zero_point = per_weight(grids[name], weight)
-            scales.append(scale.expand_as(weight).flatten())
-            zero_points.append(zero_point.expand_as(weight).flatten())
-            tops.append(torch.full_like(weight.flatten(), grids[name].levels - 1))
-        self.scale, zero_point, top = torch.cat(scales), torch.cat(zero_points), torch.cat(tops)
-
-        # h starts at the fractional part, or near the code that the weight starts at.
-        position = torch.cat([weight.flatten() for weight in weights.values()]) / self.scale
-        below = position.floor()
-        up = position - below
-        if start is not None:
-            start_units = torch.cat([start[name].flatten() for name in weights]) - zero_point
-            below = torch.where(start_units > position, start_units - 1, start_units)
-            up = torch.where(start_units > position, START_CONFIDENCE, 1 - START_CONFIDENCE)
-
-        # A weight beyond its grid's end is fixed there.
-        below = below + zero_point
-        self.free = (below >= 0) & (below < top)
-        self.below = below.clamp(torch.zeros_like(top), top)
-        self.start = self.scale * (self.below - zero_point)
-        self.step = self.scale * self.free
-        self.up = up
-
-    def split(self, flat: Tensor) -> dict[str, Tensor]:
-        """Return the layers' tensors in a flat vector, as views."""
-        parts = flat.split([shape.numel() for shape in self.shapes.values()])
-        return {
-            name: part.view(shape)
-            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
-        }
-
-    def codes(self, up: Tensor) -> dict[str, Tensor]:
-        """Return the codes if the weights marked in `up` are rounded up."""
-        return self.split((self.below + (up & self.free)).to(torch.uint8))
-
-
-def _learn(
-    piece: fx.GraphModule,
-    rounding: _Rounding,
-    data: Sequence[Activations],
-    schedule: RoundingSchedule,
-    generator: torch.Generator,
-) -> dict[str, Tensor]:
-    """Learn the codes by mini-batches of inputs, targets and, if given, importance."""
-    relaxation = RoundingRelaxation(rounding.up, schedule)
-    weights = torch.empty_like(rounding.start)
-    # The layers' weights are views of one buffer, which every step fills anew.
-    leaves = {
-        name: part.detach().requires_grad_() for name, part in rounding.split(weights).items()
-    }
-    order = _batches(len(data[0]), schedule, generator)
-    places = [order.to(values.index_device) for values in data]
-    with _with_weights(piece, leaves):
-        for step in range(schedule.iterations):
-            torch.addcmul(rounding.start, rounding.step, relaxation.up, out=weights)
-            inputs, *targets = (
-                values.batch(place[step]) for values, place in zip(data, places, strict=True)
-            )
-            # Both ends of the chain rule are written out: the graph holds no loss and no rounding.
-            outputs = piece.forward(inputs)
-            slope = _loss_gradient(outputs.detach(), *targets)
-            gradients = torch.autograd.grad(
-                _Slope.apply(outputs, slope), list(leaves.values()), materialize_grads=True
-            )
-            gradient = torch.cat([part.flatten() for part in gradients])
-            relaxation.step(gradient.mul_(rounding.step), step)
-    return rounding.codes(relaxation.variable >= 0)
-
-
-@contextmanager
-def _with_weights(piece: fx.GraphModule, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let the layers compute with other tensors as their weights, as `functional_call` does.
-
-    A weight that several modules share is replaced in all of them. Once for all steps, since
-    `functional_call` looks at every parameter of the piece in each call.
-    """
-    replaced: list[tuple[dict[str, nn.Parameter | None], str, nn.Parameter]] = []
-    tensors = {id(piece.get_parameter(f"{name}.weight")): part for name, part in weights.items()}
-    for module in piece.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None and id(parameter) in tensors:
-                replaced.append((module._parameters, name, parameter))
-    try:
-        for parameters, name, parameter in replaced:
-            parameters[name] = cast(nn.Parameter, tensors[id(parameter)])
-        yield
-    finally:
-        for parameters, name, parameter in replaced:
-            parameters[name] = parameter
-
-
-class _Slope(torch.autograd.Function):
-    """A loss without a value, whose derivative by the outputs is given.
-
-    `torch.autograd.grad` with `grad_outputs` would load PyTorch's symbolic shapes, a second of a
-    core in every process.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, outputs: Tensor, slope: Tensor) -> Tensor:
-        ctx.slope = slope
-        return outputs.new_zeros(())
-
-    @staticmethod
-    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
-        return ctx.slope, None
-
-
-def _loss_gradient(outputs: Tensor, targets: Tensor, importance: Tensor | None = None) -> Tensor:
-    """Return the derivative of `loss_of` by the outputs."""
-    slope = (outputs - targets).mul_(2 * outputs.shape[1] / outputs.numel())
-    return slope if importance is None else slope.mul_(importance)
-
-
-def _batches(
-    records: int, schedule: RoundingSchedule, generator: torch.Generator
-) -> Int64[Tensor, "iterations batch"]:
-    """Draw the record numbers of every mini-batch."""
-    batch = min(schedule.batch, records)
-    rounds = math.ceil(schedule.iterations * batch / records)
-    order = [
-        torch.randperm(records, generator=generator, device=generator.device) for _ in range(rounds)
-    ]
-    return torch.cat(order)[: schedule.iterations * batch].view(schedule.iterations, batch)

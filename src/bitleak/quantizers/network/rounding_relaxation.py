@@ -12,6 +12,7 @@ Cost: about 20 passes over the weights per step.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,32 @@ ADAM_EPSILON = 1e-8
 # Tensors, since a Python number in most operations is made one, and converted, in every call.
 MINUS_ONE, MINUS_SHIFT, STRETCHED = (torch.tensor(value) for value in (-1.0, -SHIFT, STRETCH))
 TINY = 1e-30  # the least |2h - 1|, so that its logarithm is finite
+ROW_STEP = 64  # elements; a multiple of what any processor's instructions take at a time
+
+
+def in_rows(rows: Sequence[Float[Tensor, "weights"]]) -> Float[Tensor, "rows weights"]:
+    """Return vectors as the rows of one tensor, each computed with as if it were alone.
+
+    The last elements of a tensor, which fill no vector instruction, are computed by other code,
+    which may round otherwise. So if there are several rows, they lie `ROW_STEP` apart, or a
+    multiple of it: then a row's elements are dealt with as those of a tensor of its own.
+
+    Example:
+        >>> rows = in_rows([torch.ones(3), torch.zeros(3)])
+        >>> rows.tolist(), rows.stride()
+        ([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]], (64, 1))
+    """
+    length = len(rows[0])
+    width = length if len(rows) == 1 else -(-length // ROW_STEP) * ROW_STEP
+    joined = rows[0].new_zeros(len(rows), width)[:, :length]
+    for row, values in zip(joined, rows, strict=True):
+        row.copy_(values)
+    return joined
+
+
+def empty_like(rows: Float[Tensor, "*weights"]) -> Float[Tensor, "*weights"]:
+    """Return a new tensor with the same distance between rows, which `torch.empty_like` drops."""
+    return torch.empty_strided(rows.shape, rows.stride(), dtype=rows.dtype, device=rows.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +100,7 @@ class RoundingSchedule:
 
 
 class RoundingRelaxation:
-    """V and h(V) of some weights, and the steps of Adam.
+    """V and h(V) of some weights, or of several sets in rows, and the steps of Adam.
 
     Source: Kingma and Ba 2015 (arXiv 1412.6980), algorithm 1.
 
@@ -89,9 +116,11 @@ class RoundingRelaxation:
 
     def __init__(self, up: Float[Tensor, "*weights"], schedule: RoundingSchedule) -> None:
         self.schedule = schedule
-        self.variable = -torch.log(STRETCH / (up + SHIFT) - 1)
-        self.up, self.slope, self.spare = (torch.empty_like(self.variable) for _ in range(3))
-        self._mean, self._square = (torch.zeros_like(self.variable) for _ in range(2))
+        self.variable, self.up, self.slope, self.spare = (empty_like(up) for _ in range(4))
+        self._mean, self._square = (empty_like(up).zero_() for _ in range(2))
+        # V = -log(STRETCH / (h + SHIFT) - 1), in place, so that rows stay apart
+        ratio = torch.add(up, SHIFT, out=self.variable).reciprocal_().mul_(STRETCH)
+        ratio.sub_(1).log_().neg_()
         self._refresh()
 
     def step(self, gradient: Float[Tensor, "*weights"], iteration: int) -> None:

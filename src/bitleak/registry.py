@@ -37,6 +37,11 @@ QUANTIZERS = {
     "obc": "bitleak.quantizers.obc:OBC",
     "gptq": "bitleak.quantizers.gptq:GPTQ",
 }
+TRAINED_QUANTIZERS = {
+    "qat": "bitleak.quantizers.qat:QuantizationAwareTraining",
+}
+"""Quantization by further training, which takes all members of a model with their labels; audits alone have these."""
+
 TOOLS = {
     "onnxruntime": "bitleak.tools.onnxruntime_tool:quantize_static",
     "openvino": "bitleak.tools.openvino_tool:quantize_nncf",
@@ -106,6 +111,7 @@ STEPS = {
     "train": "bitleak.steps.train_model:TrainModel",
     "quantize": "bitleak.steps.quantize_model:QuantizeModel",
     "tool": "bitleak.steps.apply_tool:ApplyTool",
+    "qat": "bitleak.steps.train_quantized:TrainQuantized",
     "query": "bitleak.steps.query_model:QueryModel",
     "weigh": "bitleak.steps.weigh_weights:WeighWeights",
     "attack": "bitleak.steps.attack_targets:AttackTargets",
@@ -135,6 +141,11 @@ EXECUTORS = {
     "processes": "bitleak.engine.executors.processes:Processes",
     "ray": "bitleak.engine.executors.ray:Ray",
 }
+
+
+def audit_quantizers() -> dict[str, str]:
+    """Return `QUANTIZERS` and `TRAINED_QUANTIZERS`: the quantizers that a config of an audit can name."""
+    return {**QUANTIZERS, **TRAINED_QUANTIZERS}
 
 
 def find(table: Mapping[str, str], name: str, *, kind: str) -> Any:

@@ -67,6 +67,7 @@ KEYS = {
     "train": "023475e738db",
     "quantize": "aec60511484b",
     "tool": "6911e934590b",
+    "qat": "a279c21af72f",
     "query": "409e18cef58f",
     "weigh": "751593a15678",
     "attack": "518322781d9c",
@@ -147,6 +148,8 @@ def planned_tasks(audit_plan):
     predicted = plan(validate({**partly, "quantize": RAW["quantize"][:1]}), DIGITS, NETWORK)
     kept = {"query": {"keep": "logits"}, "channels": {"names": ["label"], "variants": ["fp32"]}}
     coarse = plan(validate({**RAW, **left_out, **kept, "quantize": []}), DIGITS, NETWORK)
+    trained = {"name": "qat", "levels": 256, "epochs": 3}
+    further = plan(validate({**RAW, **left_out, "quantize": [trained]}), DIGITS, NETWORK)
     tasks = {}
     outside = plan_references(validate(raw), DIGITS, NETWORK, REFERENCES)
     fit = planned(FitEstimator(1, "0" * 64, 0), {"splits": "0" * 64}, outside.plan.scale, "fit")
@@ -155,6 +158,7 @@ def planned_tasks(audit_plan):
         *around.tasks,
         *predicted.tasks,
         *coarse.tasks,
+        *further.tasks,
         *outside.plan.tasks,
         fit,
     ):

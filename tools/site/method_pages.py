@@ -45,7 +45,7 @@ def attacks() -> list[Method]:
 
 def quantizers() -> list[Method]:
     """Return the quantizers of the registry."""
-    return _methods(registry.QUANTIZERS)
+    return _methods(registry.audit_quantizers())
 
 
 def missing_parts(method: Method) -> list[str]:
@@ -119,7 +119,7 @@ def attack_details(method: Method) -> str:
 def quantizer_details(method: Method) -> str:
     """Return an entry of a config, and the tables of fields and presets."""
     (word,) = method.words
-    cls = registry.find(registry.QUANTIZERS, word, kind="quantizer")
+    cls = registry.find(registry.audit_quantizers(), word, kind="quantizer")
     parts = [f"```yaml\nquantize:\n  - {{name: {word}, levels: [16, 4, 3]}}\n```\n"]
     parts.append(docstrings.field_table(cls))
     presets = getattr(cls, "PRESETS", {})

@@ -24,6 +24,7 @@ from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
 from bitleak.models.new_process import check_in_new_process
 from bitleak.models.origin import origin
 from bitleak.quantizers.compatibility import check_network, uncoded_weights
+from bitleak.report.format import count as count_of
 from bitleak.runtimes.runtime import runtime_of
 from bitleak.steps.scale import NetworkSize, Scale
 from bitleak.tools.tool_versions import tool_versions
@@ -207,10 +208,24 @@ def _check_quantizers(config: Config, spec: ModelSpec) -> tuple[str, ...]:
             if entry.tool is not None:
                 _check_tool(entry.variant, entry.tool)
             continue
-        kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
+        kind = registry.resolve(registry.audit_quantizers(), entry.name, kind="quantizer")
         options = {**entry.options, "levels": entry.levels}
         quantizers[f"quantize: {entry.variant}"] = section(kind, options, "quantize", [])
-    return check_quantizers(quantizers, spec)
+    return (*check_quantizers(quantizers, spec), *trained_warnings(config))
+
+
+def trained_warnings(config: Config) -> tuple[str, ...]:
+    """Return a sentence on variants that are not quantized after training, but trained on."""
+    sentences = []
+    for entry in config.quantize:
+        if entry.is_trained:
+            epochs = count_of(entry.options["epochs"], "epoch")
+            sentences.append(
+                f"{entry.variant} is quantization-aware training, not quantization after training: each model was "
+                f"trained for {epochs} more on its own members with their labels, so that its leakage is that of "
+                "more training too."
+            )
+    return tuple(sentences)
 
 
 def check_quantizers(quantizers: Mapping[str, Any], spec: ModelSpec) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ def _kinds() -> dict[str, Iterator[ListedName]]:
         "data sets": _documented(registry.DATASETS),
         "models": _documented(registry.MODELS),
         "quantizers": _documented(registry.QUANTIZERS),
+        "training": _documented(registry.TRAINED_QUANTIZERS),
         "tools": _documented(registry.TOOLS),
         "presets": _presets(),
         "attacks": _attacks(),

@@ -60,7 +60,9 @@ def read_quantizer(
         calibration: The config's own.
         errors: Mistakes are added to it.
     """
-    name, rest = name_and_rest(raw, where, {**registry.QUANTIZERS, TOOL: "", FILE: ""}, errors)
+    name, rest = name_and_rest(
+        raw, where, {**registry.audit_quantizers(), TOOL: "", FILE: ""}, errors
+    )
     if name is None:
         return []
     if name == FILE:
@@ -70,7 +72,7 @@ def read_quantizer(
     # The entry's own keys are taken out; the others are fields of the quantizer.
     before = len(errors)
     quantizer = entry_class(
-        registry.QUANTIZERS, name, where, "quantizer", errors, members=("levels",)
+        registry.audit_quantizers(), name, where, "quantizer", errors, members=("levels",)
     )
     if quantizer is None:
         return []
@@ -81,7 +83,10 @@ def read_quantizer(
         errors.append(f"{where}.preset: {unknown_name('preset', preset, presets)}")
     own_name = getattr(quantizer, "name", bare_name(name)) if is_outside(name) else name
     label = label_value(rest.pop("label", own_name), f"{where}.label", errors)
-    calibration = _calibration(rest, where, calibration, errors)
+    if name in registry.TRAINED_QUANTIZERS:
+        calibration = _no_calibration(name, rest, where, errors)
+    else:
+        calibration = _calibration(rest, where, calibration, errors)
     # A wrong field is wrong at every precision, so it is reported for the first only.
     options = {**presets.get(preset, {}), **rest}
     also = ["levels", "bits", "preset", "label", "calibration"]
@@ -167,6 +172,17 @@ def _calibration(
     return made
 
 
+def _no_calibration(
+    name: str, rest: dict[str, Any], where: str, errors: list[str]
+) -> CalibrationConfig:
+    """Refuse a calibration of a quantizer that trains on all members."""
+    if rest.pop("calibration", None) is not None:
+        errors.append(
+            f"{where}.calibration: {name} trains on all members of a model; leave calibration out"
+        )
+    return CalibrationConfig()
+
+
 def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
     if ("levels" in rest) == ("bits" in rest):
         errors.append(
@@ -203,7 +219,7 @@ def resolved_quantizer(entry: QuantizeConfig) -> dict[str, Any]:
         **({} if entry.levels is None else {"levels": entry.levels}),
         **({"preset": entry.preset} if entry.preset else {}),
         **options,
-        "calibration": plain_values(asdict(entry.calibration)),
+        **({} if entry.is_trained else {"calibration": plain_values(asdict(entry.calibration))}),
     }
 
 
@@ -211,6 +227,6 @@ def _fields_without_none(entry: QuantizeConfig) -> set[str]:
     """Return the fields of an entry's quantizer whose default, or whose value by the preset, is not None."""
     if entry.name in (TOOL, FILE):
         return set()
-    kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
+    kind = registry.resolve(registry.audit_quantizers(), entry.name, kind="quantizer")
     by_default = {field.name for field in fields(kind) if field.default is not None}
     return by_default.union(getattr(kind, "PRESETS", {}).get(entry.preset, ()))

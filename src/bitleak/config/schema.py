@@ -14,6 +14,7 @@ from bitleak.core.release_limits import ReleaseLimits
 from bitleak.core.types import Kept, ReferenceKind, SplitMode
 from bitleak.core.variants import FULL, JOINT
 from bitleak.data.augmentation_names import Augment, check_queries
+from bitleak.registry import TRAINED_QUANTIZERS
 from bitleak.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -233,13 +234,14 @@ class QuantizeConfig:
     """One quantizer at one precision.
 
     Attributes:
-        name: A name of the registry's `QUANTIZERS`, `package.module:Name`, `tool`, or `file`.
+        name: A name of the registry's `QUANTIZERS` or `TRAINED_QUANTIZERS`, `package.module:Name`,
+            `tool`, or `file`.
         label: Its name in tables; `name` by default.
         levels: Grid points per weight; None for a tool and a file, whose levels are counted.
         preset: The preset that its fields started from, or empty.
         options: All fields of the quantizer but `levels`; those of `ToolConfig` for a tool, and of
             `FileConfig` for a file.
-        calibration: The images it may look at.
+        calibration: The images it may look at; not used by a trained quantizer.
         looks_at_images: Whether it uses them; True for a quantizer without this attribute.
     """
 
@@ -258,6 +260,11 @@ class QuantizeConfig:
             return None
         options = self.options if self.name == TOOL else self.options["tool"]
         return None if options is None else ToolConfig(**options)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the network is trained on, on all its members and their labels."""
+        return self.name in TRAINED_QUANTIZERS
 
     @property
     def has_matched_references(self) -> bool:

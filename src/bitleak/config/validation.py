@@ -42,6 +42,7 @@ from bitleak.config.schema import (
     Config,
     DataConfig,
     HeadlineConfig,
+    QuantizeConfig,
     QueryConfig,
     SplitConfig,
 )
@@ -218,6 +219,24 @@ def _clusters(raw: Any, errors: list[str]) -> str:
     return raw
 
 
+def _check_trained(config: Mapping[str, Any], errors: list[str]) -> None:
+    """Refuse quantization by training where the members of a model are not bitleak's own."""
+    target = config["target"]
+    if target is None:
+        return
+    entries = [(f"quantize.{index}", entry) for index, entry in enumerate(config["quantize"])]
+    for name, release in target.releases.items():
+        if isinstance(release, QuantizeConfig):
+            entries.append((f"target.releases.{name}", release))
+    for where, entry in entries:
+        if entry.is_trained:
+            errors.append(
+                f"{where}: {entry.name} trains each model on all its members with their labels, and for a target "
+                "that was trained elsewhere these are not known for certain: give the quantized weights as a file in "
+                "target.releases, or quantize after training"
+            )
+
+
 def _check_clusters(config: Mapping[str, Any], errors: list[str]) -> None:
     source, data = config["clusters"], config["data"]
     if source and config["target"] is not None:
@@ -334,6 +353,7 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
                     f"quantize.{index}: {entry.options['file']} is a file of one network, and this audit trains "
                     "several: give the section target with that network, or quantize all of them by a tool"
                 )
+    _check_trained(config, errors)
     # Numbers of entries come first: the checks below take time that grows with them.
     limits = (
         ("quantize", MOST_VARIANTS, "variants"),

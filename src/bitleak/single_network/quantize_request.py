@@ -118,6 +118,12 @@ def _quantizers(request: QuantizeRequest, errors: list[str]) -> list[Scheme]:
         checked_value(integer_in, count, "--levels", errors, 2, 256)
     if request.last is not None:
         checked_value(integer_in, request.last, "--last", errors, 2, 256)
+    if request.quantizer in registry.TRAINED_QUANTIZERS:
+        errors.append(
+            f"--quantizer: {request.quantizer} trains a network on all its members with their labels, which an audit "
+            "knows: name it in the section quantize of a config of bitleak audit"
+        )
+        return []
     # `entry_class` names the section of a config, which is an option here.
     unusable: list[str] = []
     kind = entry_class(

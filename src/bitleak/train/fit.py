@@ -108,7 +108,36 @@ def fit(
     network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
     data = records_on(device, images, members, Standard.on(device, spec.mean, spec.std, layout))
 
+    descend(network, data, recipe, seed=seed, on_epoch=on_epoch)
+    return with_fingerprint(Weights(tensors=state(network), spec=spec), network)
+
+
+def descend(
+    network: nn.Module,
+    data: TrainingRecords,
+    recipe: Recipe,
+    *,
+    seed: int,
+    rate_name: str = "train.learning_rate",
+    before_epoch: Callable[[], None] | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> None:
+    """Train a network as it is, in place.
+
+    Args:
+        network: In training mode, on the device of the records.
+        data: The records to train on.
+        recipe: Epochs, rates and augmentation; `autocast` is settled.
+        seed: Seed for the order of the records, the augmentation, and the draws of the network.
+        rate_name: Name of the learning rate, for messages.
+        before_epoch: Called before each epoch.
+        on_epoch: Called after each epoch with its number from 1 and the mean loss in nats.
+
+    Raises:
+        TrainingError: The loss is not finite; with the epoch and the learning rate.
+    """
     # Order and augmentation have generators of their own, so that neither moves the other's draws.
+    device, members = data.pixels.device, len(data.members)
     optimizer = SGD(
         network.parameters(),
         rate=recipe.learning_rate,
@@ -127,9 +156,11 @@ def fit(
         torch.enable_grad(),
     ):
         for epoch in range(recipe.epochs):
+            if before_epoch is not None:
+                before_epoch()
             optimizer.rate = rate = rate_at(recipe, epoch)
             total = torch.zeros((), device=device)
-            shuffled = torch.randperm(len(members), generator=order).to(device)
+            shuffled = torch.randperm(members, generator=order).to(device)
             for chosen in record_batches(data.members.index_select(0, shuffled), recipe.batch):
                 inputs, labels = data.batch(chosen, recipe.augment, chance)
                 total += training_step(
@@ -137,15 +168,14 @@ def fit(
                 ) * len(chosen)
 
             # The only wait for the device, once per epoch.
-            mean = float(total) / len(members)
+            mean = float(total) / members
             if not math.isfinite(mean):
                 raise TrainingError(
                     f"training diverged in epoch {epoch + 1} at learning rate {rate:g}: the loss is {mean}. "
-                    "Lower train.learning_rate."
+                    f"Lower {rate_name}."
                 )
             if on_epoch is not None:
                 on_epoch(epoch + 1, mean)
-    return with_fingerprint(Weights(tensors=state(network), spec=spec), network)
 
 
 def settled(recipe: Recipe, device: torch.device | str) -> Recipe:

@@ -70,10 +70,13 @@ class _CalibrationSets:
     def check(self) -> None:
         """Refuse a target with too few members, tools, and attacks of which none uses references."""
         for entry in self.planner.config.quantize:
-            if entry.levels is None and entry.variant in self.section.variants:
+            if entry.variant not in self.section.variants:
+                continue
+            if entry.levels is None or entry.is_trained:
+                made = "by training on all members" if entry.is_trained else "by a tool"
                 raise ConfigError(
-                    f"calibration_inference.variants: {entry.variant} is made by a tool; expected "
-                    "variants of bitleak's own quantizers"
+                    f"calibration_inference.variants: {entry.variant} is made {made}; expected "
+                    "variants of bitleak's own quantizers after training"
                 )
         members = self.planner.scale.members
         if self.section.candidates > members:

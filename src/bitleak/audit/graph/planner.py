@@ -1,6 +1,6 @@
 """Single tasks of an audit: the parameters of each step from the config, and its inputs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from bitleak.steps.query_model import QueryModel
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import InputKeys, Step, planned
 from bitleak.steps.train_model import TrainModel
+from bitleak.steps.train_quantized import TrainQuantized
 from bitleak.steps.weigh_weights import WeighWeights
 from bitleak.tools.tool_versions import tool_versions
 
@@ -160,6 +161,8 @@ class Planner:
             )
         if entry.levels is None:
             return self.apply_tool(entry, row, trained)
+        if entry.is_trained:
+            return self.train_quantized(entry, row, trained)
         step = QuantizeModel(
             model=row,
             quantizer=versioned(entry.name),
@@ -179,6 +182,32 @@ class Planner:
             cost=step.cost(self.scale, shared=first is not entry),
             group=f"{entry.label}:{row}",
         )
+
+    def train_quantized(self, entry: QuantizeConfig, row: int, trained: Task) -> Task:
+        """Plan one model trained on with quantized weights, on its own members.
+
+        Raises:
+            ValueError: The entry has no levels.
+        """
+        if entry.levels is None:
+            raise ValueError(f"{entry.variant} has no levels")
+        options = self.quantizer_options(entry)
+        recipe = replace(
+            self.config.train,
+            epochs=options.pop("epochs"),
+            learning_rate=options.pop("learning_rate"),
+            autocast="none",
+        )
+        step = TrainQuantized(
+            model=row,
+            method=entry.name,
+            options=options,
+            levels=entry.levels,
+            recipe=recipe,
+            seed=self.config.seed,
+        )
+        inputs = {"weights": trained.key, **self.data()}
+        return self.task(step, inputs, f"{entry.variant} of model {row}")
 
     def apply_tool(self, entry: QuantizeConfig, row: int, trained: Task) -> Task:
         """Plan one model quantized by a tool of another kit."""
@@ -211,7 +240,8 @@ class Planner:
     def quantizer_options(self, entry: QuantizeConfig) -> dict[str, Any]:
         """Return an entry's quantizer arguments that are part of the key, all but the levels."""
         return known_params(
-            registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer"), entry.options
+            registry.resolve(registry.audit_quantizers(), entry.name, kind="quantizer"),
+            entry.options,
         )
 
     def query(self, weights: Task, label: str, *, test: bool) -> Task:

@@ -44,6 +44,8 @@ def scale_of(config: Config, description: Description, network: NetworkSize, rat
             f"data: {total} records give models {members} members each; at least 2 are needed"
         )
     for entry in config.quantize:
+        if entry.is_trained:
+            continue
         if entry.calibration.source == "members" and entry.calibration.records > members:
             errors.append(
                 f"calibration.records: {entry.variant} asks for {entry.calibration.records} members, "

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from bitleak.attacks import FEWEST_QUANTIZED
 from bitleak.config.fields import name_list
+from bitleak.config.preset_references import EXAMPLE_PRESET
 from bitleak.config.schema import QuantizeConfig
 from bitleak.core.checks import unknown_name
 from bitleak.core.types import ReferenceKind, SplitMode
@@ -23,39 +24,43 @@ class References(NamedTuple):
         kinds: Kinds of references that are all alike.
         partly_quantized: Numbers of partly quantized references, ascending.
         others: Variants that references of every target are quantized as, in the file's order.
+        presets: Presets by which references are quantized in place of the target's, likewise.
     """
 
     kinds: tuple[ReferenceKind, ...]
     partly_quantized: tuple[int, ...]
     others: tuple[str, ...]
+    presets: tuple[str, ...] = ()
 
 
 def read_references(raw: Any, errors: list[str]) -> References:
     """Read the section.
 
     Args:
-        raw: Names of kinds, and mappings such as `{kind: matched, quantized: 16}` and
-            `{kind: other, variant: rtn-4}`; None for all kinds.
+        raw: Names of kinds, and mappings such as `{kind: matched, quantized: 16}`,
+            `{kind: other, variant: rtn-4}` and `{kind: other, preset: quick}`; None for all kinds.
         errors: Mistakes are added to it.
 
     Example:
         >>> read_references(["fp32", {"kind": "matched", "quantized": 16}], [])
-        References(kinds=('fp32',), partly_quantized=(16,), others=())
+        References(kinds=('fp32',), partly_quantized=(16,), others=(), presets=())
         >>> read_references(["fp32", {"kind": "other", "variant": "rtn-4"}], []).others
         ('rtn-4',)
     """
     if raw is None:
         return References(_KINDS, (), ())
     entries = list(raw) if isinstance(raw, list | tuple) else [raw]
-    names, counts, others = [], [], []
+    names, counts, others, presets = [], [], [], []
     for entry in entries:
         if not isinstance(entry, Mapping):
             names.append(entry)
+        elif entry.get("kind") == "other" and "preset" in entry:
+            presets += _preset(entry, errors)
         elif entry.get("kind") == "other":
             others += _other(entry, errors)
         else:
             counts += _count(entry, errors)
-    if (counts or others) and not names:
+    if (counts or others or presets) and not names:
         errors.append(
             f"references: {EXAMPLE_KIND} and {EXAMPLE_OTHER} come beside the kinds of full references; "
             "add fp32, whose answers predictions are made from and other recipes are compared with"
@@ -64,14 +69,30 @@ def read_references(raw: Any, errors: list[str]) -> References:
     # an unknown name is a mistake that has been added, and no kind
     named = name_list(names, "references", _KINDS, errors)
     kinds = tuple(sorted((kind for kind in _KINDS if kind in named), key=named.index))
-    return References(kinds, tuple(sorted(set(counts))), tuple(dict.fromkeys(others)))
+    return References(
+        kinds,
+        tuple(sorted(set(counts))),
+        tuple(dict.fromkeys(others)),
+        tuple(dict.fromkeys(presets)),
+    )
+
+
+def _preset(entry: Mapping[str, Any], errors: list[str]) -> list[str]:
+    """Return the preset of an entry; empty if it is wrong."""
+    preset = entry.get("preset")
+    if set(entry) != {"kind", "preset"} or not isinstance(preset, str):
+        errors.append(f"references: expected {EXAMPLE_PRESET}, got {dict(entry)!r}")
+        return []
+    return [preset]
 
 
 def _other(entry: Mapping[str, Any], errors: list[str]) -> list[str]:
     """Return the variant of an entry; empty if it is wrong."""
     variant = entry.get("variant")
     if set(entry) != {"kind", "variant"} or not isinstance(variant, str):
-        errors.append(f"references: expected {EXAMPLE_OTHER}, got {dict(entry)!r}")
+        errors.append(
+            f"references: expected {EXAMPLE_OTHER} or {EXAMPLE_PRESET}, got {dict(entry)!r}"
+        )
         return []
     return [variant]
 
@@ -99,11 +120,15 @@ def _count(entry: Mapping[str, Any], errors: list[str]) -> list[int]:
 
 
 def resolved_references(
-    kinds: Sequence[ReferenceKind], counts: Sequence[int], others: Sequence[str]
+    kinds: Sequence[ReferenceKind],
+    counts: Sequence[int],
+    others: Sequence[str],
+    presets: Sequence[str] = (),
 ) -> list[Any]:
     """Return the section with every default written out."""
     partly = [{"kind": "matched", "quantized": count} for count in counts]
-    return [*kinds, *partly, *({"kind": "other", "variant": variant} for variant in others)]
+    named = [{"kind": "other", "variant": variant} for variant in others]
+    return [*kinds, *partly, *named, *({"kind": "other", "preset": preset} for preset in presets)]
 
 
 def check_others(

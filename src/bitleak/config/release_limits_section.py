@@ -91,7 +91,7 @@ def _check_adversary(adversary: str, config: Mapping[str, Any], errors: list[str
         return
     known: list[str] = []
     kinds = [*config["references"], *(f"matched-{count}" for count in config["partly_quantized"])]
-    kinds += [f"{OTHER}{name}" for name in config["other_references"]]
+    kinds += [f"{OTHER}{name}" for name in (*config["other_references"], *config["other_presets"])]
     for entry in config["attacks"]:
         for form in expand(entry):
             if form.fewest_population <= config["split"].population:

@@ -378,6 +378,8 @@ class Config:
             as the target is, and predict the others' answers.
         other_references: Variants that the references of an adversary are quantized as, for every
             target, in the order of the file.
+        other_presets: Presets by which the references of an adversary are quantized, in place of
+            the target's own.
         limits: Conditions for a release, which `bitleak check` tests on the results, or None; they
             change no result.
         train_given: Fields of `train` that the file gives; the others may be taken from the
@@ -410,6 +412,7 @@ class Config:
     headline: HeadlineConfig = HeadlineConfig("lira-online-shrunk", "matched")
     partly_quantized: tuple[int, ...] = ()
     other_references: tuple[str, ...] = ()
+    other_presets: tuple[str, ...] = ()
     limits: ReleaseLimits | None = None
     train_given: tuple[str, ...] = field(default=(), compare=False)
 

@@ -22,6 +22,7 @@ from bitleak.config.fields import (
     value_text,
 )
 from bitleak.config.headline_pair import settled_headline
+from bitleak.config.preset_references import check_presets
 from bitleak.config.quantizer_entries import read_quantizer, read_quantizers, resolved_quantizer
 from bitleak.config.reference_kinds import (
     check_others,
@@ -102,6 +103,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "references": (read := read_references(raw.get("references"), errors)).kinds,
         "partly_quantized": read.partly_quantized,
         "other_references": read.others,
+        "other_presets": read.presets,
         "fpr": tuple(sorted(fpr)),
         "priors": tuple(number_list(raw.get("priors", list(PRIORS)), "priors", errors)),
         "delta": _delta(raw.get("delta", DELTA), errors),
@@ -167,7 +169,10 @@ def resolved(config: Config) -> dict[str, Any]:
         **({"metrics": list(config.metrics)} if config.metrics else {}),
         **({"figures": list(config.figures)} if config.figures else {}),
         "references": resolved_references(
-            config.references, config.partly_quantized, config.other_references
+            config.references,
+            config.partly_quantized,
+            config.other_references,
+            config.other_presets,
         ),
         "fpr": list(config.fpr),
         "priors": list(config.priors),
@@ -390,6 +395,7 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
             )
     check_quantized(config["partly_quantized"], split.mode, split.models - 2, errors)
     check_others(config["other_references"], config["quantize"], errors)
+    check_presets(config["other_presets"], config["quantize"], errors)
     check_rows(config, errors)
     check_analyses(config, errors)
     if not errors:

@@ -118,6 +118,9 @@ def _parts(name: str) -> tuple[str, float | None, float | None, str] | None:
 NAIVE = "naive"
 """End of the names of differences from the strongest adversary without quantized references."""
 
+MATCHED = "matched"
+"""End of the names of differences of references by another preset from matched ones."""
+
 AUC = Metric("auc")
 BALANCED_ACCURACY = Metric("balanced_accuracy")
 EPSILON = Metric("epsilon")

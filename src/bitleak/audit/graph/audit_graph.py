@@ -15,6 +15,7 @@ from bitleak.audit.graph.record_tasks import memorisation_task, power
 from bitleak.audit.graph.release_tasks import release_tasks
 from bitleak.audit.graph.strongest_tasks import strongest_tasks
 from bitleak.config import Config
+from bitleak.config.preset_references import entries_by_preset
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import Description
 from bitleak.core.variants import CONTROLS, FULL
@@ -190,6 +191,14 @@ def _models(planner: Planner) -> Models:
             answers[entry.variant, row] = planner.query(
                 weights[entry.variant, row], label, test=row in targets
             )
+    # References by another preset than the target's.
+    for preset in config.other_presets:
+        for entry in entries_by_preset(config.quantize, preset).values():
+            for row in references:
+                made = planner.quantize(entry, row, weights[FULL, row])
+                weights[entry.variant, row] = made
+                label = f"{entry.variant} of model {row}"
+                answers[entry.variant, row] = planner.query(made, label, test=False)
     # Weights of a release name no quantizer by which references could be made alike.
     given = weight_releases(config)
     for name in given:

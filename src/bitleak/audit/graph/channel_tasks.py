@@ -87,7 +87,9 @@ class _Channels:
         )
         inputs: InputKeys = {
             "targets": self.models.target_keys(variant),
-            "references": self.models.reference_keys(reference_variant(variant, kind)),
+            "references": self.models.reference_keys(
+                reference_variant(self.planner.config, variant, kind)
+            ),
             **self.planner.data(),
         }
         how = "alike" if adapted else "by logits"

@@ -9,6 +9,8 @@ from bitleak.attacks import attack_entries, map_error_counts
 from bitleak.audit.graph.planned_target import weight_releases
 from bitleak.audit.graph.planner import Planner
 from bitleak.config import Config
+from bitleak.config.preset_references import entries_by_preset
+from bitleak.core.metric_names import MATCHED
 from bitleak.core.variants import CONTROL, CONTROLS, FULL, OTHER, POSITIVE
 from bitleak.engine.keys import Task
 from bitleak.metrics import metric_entries
@@ -69,9 +71,10 @@ def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task]
     kinds = [*kinds_of(config, variant), *other_kinds(config, variant)]
     columns = variant_columns(config, variant)
     attacks, measured = [], []
+    by_kind: dict[str, Task] = {}
     baseline = estimate(planner, attack_variant(planner, models, FULL, FULL))
     for kind in kinds:
-        scores = attack_variant(planner, models, variant, kind)
+        scores = by_kind[kind] = attack_variant(planner, models, variant, kind)
         # The control has no thresholds: nothing that an adversary would choose can be right about
         # noise.
         thresholds = None if variant in CONTROLS else choose(planner, models, variant, kind)
@@ -88,6 +91,13 @@ def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task]
                 standalone=kind == standalone_kind(config, kinds),
             )
         )
+    # References by another preset are compared with matched ones, record by record.
+    for kind in by_kind:
+        if kind.removeprefix(OTHER) in config.other_presets and "matched" in by_kind:
+            rivals, scores = [by_kind["matched"]], by_kind[kind]
+            measured.append(
+                compare(planner, columns, kind, scores=scores, others=rivals, over=MATCHED)
+            )
     if variant not in CONTROLS:
         measured.append(utility(planner, models, columns))
     return attacks, measured
@@ -108,13 +118,20 @@ def other_kinds(config: Config, variant: str) -> list[str]:
     """Return the kinds of references that are quantized otherwise than a quantized variant is."""
     if variant == FULL or variant in CONTROLS:
         return []
-    return [f"{OTHER}{name}" for name in config.other_references if name != variant]
+    kinds = [f"{OTHER}{name}" for name in config.other_references if name != variant]
+    for preset in config.other_presets:
+        if variant in entries_by_preset(config.quantize, preset):
+            kinds.append(f"{OTHER}{preset}")
+    return kinds
 
 
-def reference_variant(variant: str, kind: str) -> str:
+def reference_variant(config: Config, variant: str, kind: str) -> str:
     """Return the variant of the references that attack a variant."""
+    name = kind.removeprefix(OTHER)
+    if kind.startswith(OTHER) and name in config.other_presets:
+        return entries_by_preset(config.quantize, name)[variant].variant
     if kind.startswith(OTHER):
-        return kind.removeprefix(OTHER)
+        return name
     return variant if kind == "matched" else FULL
 
 
@@ -261,7 +278,7 @@ def attack_variant(
     )
     inputs: InputKeys = {
         "targets": tuple(models.answers[attacked, row].key for row in rows),
-        "references": models.reference_keys(reference_variant(attacked, kind)),
+        "references": models.reference_keys(reference_variant(config, attacked, kind)),
         **planner.data(),
     }
     return planner.task(step, inputs, f"attack {variant} by {kind}")
@@ -294,7 +311,7 @@ def estimate(planner: Planner, scores: Task) -> Task:
 def choose(planner: Planner, models: Models, variant: str, kind: str) -> Task:
     """Plan the thresholds from references; those at full precision serve all variants."""
     config = planner.config
-    played = reference_variant(variant, kind)
+    played = reference_variant(config, variant, kind)
     step = ChooseThresholds(
         attacks=tuple(attack_entries(config.attacks)),
         recalibrated=kind == "recalibrated",

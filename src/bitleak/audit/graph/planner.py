@@ -8,6 +8,7 @@ from typing import Any
 from bitleak import registry
 from bitleak.audit.graph.planned_target import TARGET_ROW, PlannedTarget
 from bitleak.config import Config, QuantizeConfig
+from bitleak.config.preset_references import entries_by_preset
 from bitleak.config.schema import COPIES
 from bitleak.core.errors import DataError
 from bitleak.core.outside import bare_name, versioned
@@ -173,7 +174,7 @@ class Planner:
         )
         # the first precision of a quantizer pays for the pass over the images that all of them
         # share
-        first = next(item for item in self.config.quantize if item.label == entry.label)
+        first = next(item for item in self._entries if item.label == entry.label)
         return planned(
             step,
             {"weights": trained.key, **self.data()},
@@ -208,6 +209,14 @@ class Planner:
         )
         inputs = {"weights": trained.key, **self.data()}
         return self.task(step, inputs, f"{entry.variant} of model {row}")
+
+    @cached_property
+    def _entries(self) -> list[QuantizeConfig]:
+        """All entries by which models are quantized, also references by another preset."""
+        entries = list(self.config.quantize)
+        for preset in self.config.other_presets:
+            entries += entries_by_preset(self.config.quantize, preset).values()
+        return entries
 
     def apply_tool(self, entry: QuantizeConfig, row: int, trained: Task) -> Task:
         """Plan one model quantized by a tool of another kit."""

@@ -1,8 +1,9 @@
 """The section on the adversary's recipe: figures by references that are not quantized as the target is."""
 
-from bitleak.core.metric_names import Metric
+from bitleak.core.metric_names import AUC, MATCHED, Metric
 from bitleak.core.types import Measure
 from bitleak.core.variants import OTHER, quantized_count
+from bitleak.metrics.equivalence import MARGIN, equivalence
 from bitleak.report import format as text
 from bitleak.report.page_tables import Cell, PageSection, PageTable, figure_cell
 from bitleak.report.results_table import Table
@@ -31,11 +32,12 @@ def recipe_section(table: Table, summary: Summary) -> PageSection | None:
             cells.append(figure_cell(measure, decimals))
         lines.append((variant, tuple(cells)))
     heading = f"TPR at {text.percent(summary.headline_fpr)} FPR, {attack}"
-    header = ("target", *map(_title, kinds))
+    header = ("target", *(_title(kind, table) for kind in kinds))
     page_table = PageTable(heading, "", header, tuple(lines))
-    sentences = tuple(filter(None, (_share(table, summary, kind) for kind in kinds)))
+    sentences = [_share(table, summary, kind) for kind in kinds]
+    sentences += [_equivalence(table, attack, kind) for kind in kinds]
     title = "What the adversary must know"
-    return PageSection(title, (READING,), sentences, (page_table,))
+    return PageSection(title, (READING,), tuple(filter(None, sentences)), (page_table,))
 
 
 def _kinds(table: Table, attack: str) -> list[str]:
@@ -51,9 +53,13 @@ def _kinds(table: Table, attack: str) -> list[str]:
     return [*usual, *others, *partly, *(["matched"] if "matched" in present else [])]
 
 
-def _title(kind: str) -> str:
+def _title(kind: str, table: Table) -> str:
+    """Return the recipe of the references; a name that is no variant is that of a preset."""
+    name = kind.removeprefix(OTHER)
+    if kind.startswith(OTHER) and name not in map(str, table.quantized):
+        return f"quantized as the target is, but by preset {name}"
     if kind.startswith(OTHER):
-        return f"quantized as {kind.removeprefix(OTHER)}"
+        return f"quantized as {name}"
     if count := quantized_count(kind):
         return f"{count} of them quantized as the target is"
     return text.REFERENCE_TITLES[kind]
@@ -79,10 +85,31 @@ def _share(table: Table, summary: Summary, kind: str) -> str:
             shares.append(f"{100 * share:.0f} % on {variant}")
     if not shares:
         return ""
-    recipe = f"of which {count} are quantized as the target is" if count else _title(kind)
+    recipe = f"of which {count} are quantized as the target is" if count else _title(kind, table)
     return (
         f"Of the TPR beyond the FPR of {text.percent(fpr)} that matched references find by {attack}, "
         f"references {recipe} find {', '.join(shares)}."
+    )
+
+
+def _equivalence(table: Table, attack: str, kind: str) -> str:
+    """Return the sentence on references by another preset; empty if they are not compared with matched ones."""
+    shown, open_ = [], []
+    for variant in map(str, table.quantized):
+        measure = table.cells.get((variant, attack, kind, str(AUC.compared_with(MATCHED))))
+        tested = None if measure is None else equivalence(measure)
+        if tested is not None:
+            interval = (
+                f"{variant} ({tested.difference:+.4f} [{tested.low:+.4f}, {tested.high:+.4f}])"
+            )
+            (shown if tested.is_shown else open_).append(interval)
+    if not shown and not open_:
+        return ""
+    on = f"are shown equivalent to matched ones on {', '.join(shown)}" if shown else ""
+    off = f"are not shown equivalent to matched ones on {', '.join(open_)}" if open_ else ""
+    return (
+        f"By {attack}, references {_title(kind, table)} {' and '.join(filter(None, (on, off)))}: equivalent "
+        f"means that the 90 % interval of the paired difference in AUC lies within +-{MARGIN:g} (two one-sided tests)."
     )
 
 

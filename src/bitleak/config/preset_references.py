@@ -34,7 +34,7 @@ def entries_by_preset(entries: Sequence[QuantizeConfig], preset: str) -> dict[st
         presets = presets_of(entry)
         if preset not in presets:
             continue
-        kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
+        kind = registry.resolve(registry.audit_quantizers(), entry.name, kind="quantizer")
         options = dict(entry.options)
         for name in {**presets.get(entry.preset, {}), **presets[preset]}:
             options[name] = presets[preset].get(name, _default(kind, name))
@@ -55,7 +55,7 @@ def presets_of(entry: QuantizeConfig) -> dict[str, Any]:
     """Return the presets of an entry's quantizer; empty for tools and files."""
     if entry.name in (TOOL, FILE):
         return {}
-    kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
+    kind = registry.resolve(registry.audit_quantizers(), entry.name, kind="quantizer")
     return dict(getattr(kind, "PRESETS", {}))
 
 

@@ -180,7 +180,7 @@ class Planner:
             {"weights": trained.key, **self.data()},
             self.scale,
             f"{entry.variant} of model {row}",
-            cost=step.cost(self.scale, shared=first is not entry),
+            cost=step.cost(self.scale, shared=first.variant != entry.variant),
             group=f"{entry.label}:{row}",
         )
 

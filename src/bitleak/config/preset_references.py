@@ -63,7 +63,7 @@ def _default(kind: Any, name: str) -> Any:
     """Return the default of a quantizer's field."""
     for item in fields(kind):
         if item.name == name:
-            return item.default_factory() if item.default is MISSING else item.default  # type: ignore[misc]
+            return item.default if item.default_factory is MISSING else item.default_factory()
     raise ValueError(f"{kind.__name__} has no field {name!r}, which a preset sets")
 
 

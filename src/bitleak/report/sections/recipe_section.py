@@ -94,7 +94,8 @@ def _share(table: Table, summary: Summary, kind: str) -> str:
 
 def _equivalence(table: Table, attack: str, kind: str) -> str:
     """Return the sentence on references by another preset; empty if they are not compared with matched ones."""
-    shown, open_ = [], []
+    shown: list[str] = []
+    undecided: list[str] = []
     for variant in map(str, table.quantized):
         measure = table.cells.get((variant, attack, kind, str(AUC.compared_with(MATCHED))))
         tested = None if measure is None else equivalence(measure)
@@ -102,11 +103,11 @@ def _equivalence(table: Table, attack: str, kind: str) -> str:
             interval = (
                 f"{variant} ({tested.difference:+.4f} [{tested.low:+.4f}, {tested.high:+.4f}])"
             )
-            (shown if tested.is_shown else open_).append(interval)
-    if not shown and not open_:
+            (shown if tested.is_shown else undecided).append(interval)
+    if not shown and not undecided:
         return ""
     on = f"are shown equivalent to matched ones on {', '.join(shown)}" if shown else ""
-    off = f"are not shown equivalent to matched ones on {', '.join(open_)}" if open_ else ""
+    off = f"are not shown equivalent to matched ones on {', '.join(undecided)}" if undecided else ""
     return (
         f"By {attack}, references {_title(kind, table)} {' and '.join(filter(None, (on, off)))}: equivalent "
         f"means that the 90 % interval of the paired difference in AUC lies within +-{MARGIN:g} (two one-sided tests)."

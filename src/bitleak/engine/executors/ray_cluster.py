@@ -155,7 +155,7 @@ def _check_answers(address: str) -> None:
 def _not_joined(address: str, error: Exception) -> str:
     return (
         f"--address {address}: no Ray cluster can be joined there ({error}); start one with `ray start --head`, "
-        "or leave --address out to start one on this machine"
+        "set RAY_AUTH_MODE=token if it asks for a token, or leave --address out to start one on this machine"
     )
 
 

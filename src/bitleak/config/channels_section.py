@@ -55,6 +55,7 @@ def read_channels(raw: Any, variants: Sequence[str], errors: list[str]) -> Chann
         >>> read_channels({"names": ["label"], "variants": ["fp32"]}, [], []).variants
         ('fp32',)
     """
+    # Every spelling as a mapping.
     if raw in (None, False):
         return None
     if raw is True:
@@ -66,15 +67,16 @@ def read_channels(raw: Any, variants: Sequence[str], errors: list[str]) -> Chann
             f"channels: expected a list of channels such as [label, round-2], got {value_text(raw)}"
         )
         return None
-    given = dict(raw)
-    if "names" in given and not isinstance(given["names"], list):
-        given["names"] = [given["names"]]
-    if "attacks" in given:
+    # Names may stand alone, and attacks are known by words, forms and outside code.
+    entries = dict(raw)
+    if "names" in entries and not isinstance(entries["names"], list):
+        entries["names"] = [entries["names"]]
+    if "attacks" in entries:
         mistakes: list[str] = []
-        names = name_list(given["attacks"], "attacks", known_names(), mistakes, load=expand)
+        names = name_list(entries["attacks"], "attacks", known_names(), mistakes, load=expand)
         errors += [f"channels.{mistake}" for mistake in mistakes]
-        given["attacks"] = list(names)
-    read = section(ChannelsConfig, given, "channels", errors)
+        entries["attacks"] = list(names)
+    read = section(ChannelsConfig, entries, "channels", errors)
     if read is None:
         return None
     _check_names(read.names, errors)

@@ -1,6 +1,6 @@
 """Channels: the forms in which an interface gives a model's answer away, by name.
 
-| name | what is released |
+| name | released |
 |---|---|
 | `logits` | the logits |
 | `round-2` | the probabilities of all classes, rounded to 2 decimals (1 to 6) |

@@ -1,4 +1,4 @@
-"""Answers that come through a channel, and what an adversary reads from them.
+"""Answers that come through a channel, and their reading by an adversary.
 
 A channel (`core.channel_names`) is a function of the logits z, with p = softmax(z) in float64:
 
@@ -18,7 +18,7 @@ with h half a step of the channel,
 where q are the released probabilities. A rounded value stands for an interval of one step; a 0 and a
 1 are read at half a step from the end, inside of it. A label is a distribution with the step 1, so
 that h = 1/2 and f = log 2 for a right and -log 2 for a wrong one. Of `top1` the other classes are not
-released: what p_c leaves of 1 is spread evenly over them, the distribution of largest entropy that
+released: the rest 1 - p_c is spread evenly over them, the distribution of largest entropy that
 agrees with the answer. A p_c of 1 is read half a spacing of float32 below it, 2^-25.
 
 **Scale.** As everywhere (`steps.answer_scale`), the scale is that of the references: a temperature

@@ -1,4 +1,4 @@
-"""The tasks of attacks through channels: what does a coarser answer hide, and from whom?"""
+"""The tasks of attacks through channels: how much does a coarser answer hide, and from which adversary?"""
 
 from dataclasses import dataclass
 

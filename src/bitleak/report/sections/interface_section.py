@@ -8,12 +8,12 @@ from bitleak.report.page_tables import Cell, PageSection, PageTable, change_cell
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
-METHOD = (
+_METHOD = (
     "The same models are attacked through coarser answers: probabilities that are rounded, softened or of 8 bits, "
     "the predicted class with its probability, or the class alone. One adversary gives her references the same "
     "interface; the other does not adapt, and compares the target's coarse answers with her references' logits."
 )
-READING = (
+_READING = (
     "\u201cOver logits\u201d is the paired difference from the same attack on logits. What a coarser answer hides "
     "only from the adversary who does not adapt is no protection. The adversary sees each record under the audit's "
     "queries alone: one who asks about many changed copies of a record learns more from labels than is shown here."
@@ -32,10 +32,11 @@ def interface_section(table: Table, summary: Summary) -> PageSection | None:
             findings.append(finding)
     page_table = _figures(measures, summary)
     title = "What the interface gives away"
-    return PageSection(title, (METHOD, READING), tuple(findings), (page_table,))
+    return PageSection(title, (_METHOD, _READING), tuple(findings), (page_table,))
 
 
 def _figures(measures: ChannelMeasures, summary: Summary) -> PageTable:
+    # A column per figure and adversary, each with its difference from logits next to it.
     rate = Metric("tpr", summary.headline_fpr)
     columns = [("AUC", AUC, 3)]
     columns.append(
@@ -54,6 +55,7 @@ def _figures(measures: ChannelMeasures, summary: Summary) -> PageTable:
     for title, _, _ in columns:
         for _, name in adversaries:
             header += [f"{title}{f', {name}' if name else ''}", "over logits"]
+    # A line per variant and channel.
     lines = []
     for variant, channels in measures.channels.items():
         for channel in channels:

@@ -99,6 +99,8 @@ FIGURES = {
 STEPS = {
     "images": "bitleak.steps.load_images:LoadImages",
     "splits": "bitleak.steps.draw_splits:DrawSplits",
+    "mislabel": "bitleak.steps.mislabel_images:MislabelImages",
+    "part": "bitleak.steps.divide_pool:DividePool",
     "assign": "bitleak.steps.assign_members:AssignMembers",
     "target": "bitleak.steps.load_target:LoadTarget",
     "release": "bitleak.steps.load_release:LoadRelease",

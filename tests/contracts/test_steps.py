@@ -55,6 +55,8 @@ NETWORK = NetworkSize(5000, 100_000, ((16, 9), (16, 144), (10, 32)))
 KEYS = {
     "images": "3c83a926ea9d",
     "splits": "d9acb0d3cd9b",
+    "mislabel": "000000000000",
+    "part": "000000000000",
     "assign": "9fefd6fa4055",
     "target": "74b87a494302",
     "release": "2a2afcaa9d1d",
@@ -147,6 +149,7 @@ def planned_tasks(audit_plan):
     partly = {**RAW, **left_out, "references": kinds, "split": {**RAW["split"], "models": 8}}
     predicted = plan(validate({**partly, "quantize": RAW["quantize"][:1]}), DIGITS, NETWORK)
     kept = {"query": {"keep": "logits"}, "channels": {"names": ["label"], "variants": ["fp32"]}}
+    kept["canaries"] = 40
     coarse = plan(validate({**RAW, **left_out, **kept, "quantize": []}), DIGITS, NETWORK)
     trained = {"name": "qat", "levels": 256, "epochs": 3}
     further = plan(validate({**RAW, **left_out, "quantize": [trained]}), DIGITS, NETWORK)

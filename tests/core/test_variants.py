@@ -6,6 +6,7 @@ from bitleak.core.variants import (
     SIGNS,
     AttackName,
     Variant,
+    canaries_of,
     joined,
     noise_like,
     on_calibration,
@@ -25,6 +26,7 @@ KINDS = {
     "obc-4&obc-2&obc-1.58": "joint",
     "noise@obc-1.58": "noise",
     "noise@fp32": "noise",
+    "canaries@obc-2": "canaries",
     "label@fp32": "channel",
     "temperature-2@obc-1.58+last8": "channel",
 }
@@ -37,7 +39,7 @@ def test_every_name_of_an_audit_has_one_kind_and_comes_back(name, kind):
 
 
 @given(
-    kind=st.sampled_from(["plain", "joint", "noise"]),
+    kind=st.sampled_from(["plain", "joint", "noise", "canaries"]),
     parts=st.lists(labels, min_size=2, max_size=4),
 )
 def test_any_labels_make_a_name_that_is_read_as_the_same_variant(kind, parts):
@@ -52,6 +54,7 @@ def test_the_functions_make_the_names_of_the_values():
     assert joined(("fp32", "obc-2")) == str(Variant("joint", ("fp32", "obc-2")))
     assert noise_like("obc-2") == str(Variant("noise", ("obc-2",)))
     assert joined(["obc-2"]) == "obc-2"
+    assert canaries_of("obc-2") == str(Variant("canaries", ("obc-2",)))
     assert through("label", "obc-2") == str(Variant("channel", ("obc-2",), channel="label"))
 
 
@@ -118,6 +121,7 @@ def test_any_attack_comes_back_from_its_name(attack, calibration):
         ("fp32&obc-2", "joint", "joint"),
         ("noise@obc-2", "threshold", "noise"),
         ("label@obc-2", "threshold", "channel"),
+        ("canaries@obc-2", "threshold", "canaries"),
         ("obc-2", "calibration:reference", "calibration"),
         ("control", "calibration:reference", "control"),
     ],

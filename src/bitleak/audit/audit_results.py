@@ -16,6 +16,7 @@ from bitleak.audit.audit_warnings import copy_warnings, untrained_warnings
 from bitleak.audit.comparison_notes import (
     audit_prediction_notes,
     audit_scale_note,
+    canary_notes,
     outlying_warnings,
 )
 from bitleak.audit.exposed_records import (
@@ -159,6 +160,7 @@ def audit_tables(prepared: Prepared, store: Store) -> AuditTables:
             *few_population_records(
                 {row.reference for row in rows}, prepared.plan.scale.population
             ),
+            *canary_notes(prepared.config),
             *_not_computed(prepared, store),
         ),
     )

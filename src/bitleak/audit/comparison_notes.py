@@ -7,6 +7,7 @@ import numpy as np
 
 from bitleak.attacks import outlying_doubt
 from bitleak.audit.preparation import Prepared
+from bitleak.config import Config
 from bitleak.core.variants import CONTROL, FULL, quantized_count
 from bitleak.engine.store import Store
 from bitleak.steps.answer_scale import limit_text
@@ -28,6 +29,17 @@ def audit_scale_note(prepared: Prepared, store: Store) -> str:
         if has_own_scale(*pair):
             scales[pair[0]] = AttackScores.read(store.read_key(key)).scale
     return temperature_note(scales)
+
+
+def canary_notes(config: Config) -> tuple[str, ...]:
+    """Return a sentence on the records that models were trained on beside those of the tables."""
+    if config.canaries is None:
+        return ()
+    return (
+        f"Beside the records of the tables, {config.canaries.records} canaries of the pool had wrong labels, half of "
+        "them in the training set of each model. They have rows of their own and are in no other figure, but a model "
+        "that learns wrong labels may be a little less accurate for it.",
+    )
 
 
 def outlying_warnings(prepared: Prepared, store: Store) -> tuple[str, ...]:

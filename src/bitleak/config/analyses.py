@@ -6,6 +6,7 @@ from typing import Any
 
 from bitleak import registry
 from bitleak.attacks.joint_learned import FEWEST_PER_SIDE
+from bitleak.config.canaries_section import check_canaries, read_canaries
 from bitleak.config.channels_section import (
     check_channels,
     read_channels,
@@ -26,12 +27,20 @@ from bitleak.core.variants import (
     JOINT,
     JOINT_LEARNED,
     SIGNS,
+    canaries_of,
     joined,
     noise_like,
     through,
 )
 
-ANALYSES = ("joint", "joint_attacks", "utility_matched", "calibration_inference", "channels")
+ANALYSES = (
+    "joint",
+    "joint_attacks",
+    "utility_matched",
+    "calibration_inference",
+    "channels",
+    "canaries",
+)
 
 
 def read_analyses(
@@ -56,6 +65,7 @@ def read_analyses(
         "utility_matched": _variants(raw.get("utility_matched"), variants, errors),
         "calibration_inference": inference,
         "channels": read_channels(raw.get("channels"), variants, errors),
+        "canaries": read_canaries(raw.get("canaries"), errors),
     }
 
 
@@ -94,17 +104,23 @@ def check_analyses(config: Mapping[str, Any], errors: list[str]) -> None:
     if channels is not None:
         _check_known(channels.variants, [FULL, *variants], "channels.variants", errors)
     check_channels(channels, config["query"], config["split"].population, errors)
+    check_canaries(config["canaries"], config["target"], errors)
 
 
 def resolved_analyses(config: Config) -> dict[str, Any]:
     """Return the sections in the form that `read_analyses` reads."""
-    inference, channels = config.calibration_inference, config.channels
+    inference, channels, canaries = (
+        config.calibration_inference,
+        config.channels,
+        config.canaries,
+    )
     return {
         "joint": [list(releases) for releases in config.joint],
         "joint_attacks": list(config.joint_attacks),
         "utility_matched": list(config.utility_matched),
         "calibration_inference": None if inference is None else plain_values(inference),
         **({} if channels is None else {"channels": resolved_channels(channels)}),
+        **({} if canaries is None else {"canaries": plain_values(canaries)}),
     }
 
 
@@ -123,6 +139,8 @@ def analysis_variants(config: Config) -> list[str]:
     if config.channels is not None:
         for variant in config.channels.variants:
             names += [through(channel, variant) for channel in config.channels.names]
+    if config.canaries is not None:
+        names += map(canaries_of, [FULL, *(entry.variant for entry in config.quantize)])
     return names
 
 

@@ -18,6 +18,7 @@ from bitleak.registry import TRAINED_QUANTIZERS
 from bitleak.train.recipe import Recipe
 
 if TYPE_CHECKING:
+    from bitleak.config.canaries_section import CanariesConfig
     from bitleak.config.channels_section import ChannelsConfig
     from bitleak.config.target_section import TargetConfig
 
@@ -368,6 +369,7 @@ class Config:
         utility_matched: Variants that are compared with noise of equal accuracy.
         calibration_inference: Inference of the calibration set, or None for no such attack.
         channels: Forms in which an interface gives the answers away, or None.
+        canaries: Records that are trained on with a wrong label, or None.
         target: A model that was trained elsewhere (a `TargetConfig`), or None.
         clusters: Records that depend on each other, which intervals and bounds count together:
             `copies` that are found among the images, an `.npy` file with a number per record, or
@@ -405,6 +407,7 @@ class Config:
     utility_matched: tuple[str, ...] = ()
     calibration_inference: CalibrationInferenceConfig | None = None
     channels: "ChannelsConfig | None" = None
+    canaries: "CanariesConfig | None" = None
     metrics: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     target: "TargetConfig | None" = None

@@ -7,6 +7,7 @@
 | `fp32&obc-2` | `joint` | several releases of one target, seen together |
 | `noise@obc-2` | `noise` | full precision with weight noise, as accurate as `obc-2` |
 | `round-2@obc-2` | `channel` | `obc-2`, whose answers come through a channel (`core.channel_names`) |
+| `canaries@obc-2` | `canaries` | `obc-2`, attacked on mislabelled records alone |
 | `control` | `control` | targets whose answers are noise |
 | `positive_control` | `positive` | a target that memorises by a known amount |
 
@@ -52,11 +53,16 @@ SIGNS = ("&", "@", ":")
 
 _PARTLY = re.compile(r"matched-(\d+)")
 _NOISE = "noise@"
+_CANARIES = "canaries@"
 _CALIBRATION = "calibration:"
 
-VariantKind = Literal["full", "plain", "joint", "noise", "channel", "control", "positive"]
+VariantKind = Literal[
+    "full", "plain", "joint", "noise", "channel", "canaries", "control", "positive"
+]
 
-Question = Literal["plain", "joint", "noise", "channel", "calibration", "control", "positive"]
+Question = Literal[
+    "plain", "joint", "noise", "channel", "canaries", "calibration", "control", "positive"
+]
 """Subject of a row of the results; rows of different subjects are never compared."""
 
 
@@ -69,7 +75,7 @@ class Variant:
     Attributes:
         kind: See the table of this module.
         labels: Labels of the releases: several for `joint`; for `noise`, of the variant with the
-            same accuracy; for `channel`, of the variant that answers.
+            same accuracy; for `channel` and `canaries`, of the variant that answers.
         quantizer: As in `Row`; empty if there is none, or if it is not known.
         levels: As in `Row`.
         channel: Name of the channel; empty for other kinds.
@@ -130,6 +136,8 @@ class Variant:
             kind = "joint"
         elif name.startswith(_NOISE):
             kind, labels = "noise", (name.removeprefix(_NOISE),)
+        elif name.startswith(_CANARIES):
+            kind, labels = "canaries", (name.removeprefix(_CANARIES),)
         elif name in (FULL, CONTROL):
             kind = "full" if name == FULL else "control"
         elif name == POSITIVE:
@@ -139,6 +147,8 @@ class Variant:
     def __str__(self) -> str:
         if self.kind == "channel":
             return through(self.channel, self.labels[0])
+        if self.kind == "canaries":
+            return canaries_of(self.labels[0])
         return noise_like(self.labels[0]) if self.kind == "noise" else joined(self.labels)
 
     @property
@@ -225,6 +235,16 @@ def noise_like(label: str) -> str:
     return f"{_NOISE}{label}"
 
 
+def canaries_of(label: str) -> str:
+    """Return the name of a variant that is attacked on mislabelled records alone.
+
+    Example:
+        >>> canaries_of("obc-1.58")
+        'canaries@obc-1.58'
+    """
+    return f"{_CANARIES}{label}"
+
+
 def through(channel: str, label: str) -> str:
     """Return the name of a variant whose answers come through a channel.
 
@@ -264,6 +284,6 @@ def question_of(variant: str, attack: str = "") -> Question:
         return "calibration"
     if kind == "joint" or attack in (JOINT, JOINT_LEARNED):
         return "joint"
-    if kind == "channel":
-        return "channel"
+    if kind == "channel" or kind == "canaries":
+        return kind
     return "noise" if kind == "noise" else "plain"

@@ -11,8 +11,12 @@ Two designs of the same membership matrix:
   For each record the shadows are ranked at random and the lower half gets it (Carlini et al. 2022,
   arXiv 2112.03570, section 4.1), which is independent of the targets.
 
-A pool of odd size loses one record, drawn at random, so that halves are halves.
+A pool of odd size loses one record, drawn at random, so that halves are halves. Canaries
+(`data.canaries`) are a part of the pool with a draw of its own, so that every model has half of them
+and half of the others.
 """
+
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -22,6 +26,7 @@ from bitleak.core.errors import ConfigError
 from bitleak.core.random_columns import uniform_columns
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, SplitMode, Splits
+from bitleak.data.canaries import canary_positions
 
 
 def make_splits(
@@ -36,6 +41,7 @@ def make_splits(
     shadows: int | None = None,
     held_out: float = 0.3,
     test: int | None = None,
+    canaries: int = 0,
 ) -> Splits:
     """Draw the membership matrix and the parts of the held-out records, all from one seed.
 
@@ -53,6 +59,7 @@ def make_splits(
         held_out: Fraction of the records to hold out, in (0, 1), the same of every class up to
             rounding. Not used if the source has a held-out part.
         test: Held-out records for the accuracy, from 1; None takes the rest.
+        canaries: Records of the pool that are canaries, even.
 
     Raises:
         ValueError: A number is out of range, or `models` or `shadows` is missing.
@@ -70,18 +77,22 @@ def make_splits(
     outside = _held_out(images, held_out, seed)
     pool = _even_pool(np.setdiff1d(np.flatnonzero(~images.held_out), outside), seed)
 
-    # Every record is in exactly half of the rows that can be references.
-    rng = np.random.default_rng(seed_for(seed, "member"))
+    # Every record is in exactly half of the rows that can be references, canaries and others alike.
     if mode == "population":
         rows = _even("models", models, 2)
         chosen = [*range(0, rows, 2), *range(1, rows, 2)][: integer_in("targets", targets, 1, rows)]
-        member = balanced_pairs(len(pool), rows, rng)
+        draw = partial(balanced_pairs, models=rows)
     else:
         chosen = list(range(integer_in("targets", targets, 1)))
-        halves = [_half(len(pool), rng) for _ in chosen]
-        member = np.concatenate(
-            [np.stack(halves), _balanced(len(pool), _even("shadows", shadows, 0), rng)]
-        )
+        draw = partial(_dedicated, targets=len(chosen), shadows=_even("shadows", shadows, 0))
+    inside = np.zeros(len(pool), bool)
+    inside[canary_positions(len(pool), _even("canaries", canaries, 0), seed)] = True
+    others = draw(len(pool) - canaries, rng=np.random.default_rng(seed_for(seed, "member")))
+    member = np.empty((len(others), len(pool)), bool)
+    member[:, ~inside] = others
+    if canaries:
+        rng = np.random.default_rng(seed_for(seed, "canary member"))
+        member[:, inside] = draw(canaries, rng=rng)
 
     # The parts come from a draw of their own, so that none moves the matrix.
     parts = _parts(outside, calibration, population, test, seed)
@@ -280,6 +291,14 @@ def _half(records: int, rng: np.random.Generator) -> Bool[np.ndarray, "records"]
     member = np.zeros(records, bool)
     member[rng.permutation(records)[: records // 2]] = True
     return member
+
+
+def _dedicated(
+    records: int, targets: int, shadows: int, rng: np.random.Generator
+) -> Bool[np.ndarray, "models records"]:
+    """Return independent halves for the targets, then balanced rows for the shadows."""
+    halves = [_half(records, rng) for _ in range(targets)]
+    return np.concatenate([np.stack(halves), _balanced(records, shadows, rng)])
 
 
 def _balanced(

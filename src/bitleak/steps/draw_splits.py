@@ -25,6 +25,8 @@ class DrawSplits:
         seed: Seed for all draws.
         models: Models of a population.
         shadows: Shadow models, if the targets are dedicated.
+        canaries: Records of the pool that are canaries (`data.canaries`); each model has half of them, and
+            half of the others.
     """
 
     mode: SplitMode
@@ -36,6 +38,7 @@ class DrawSplits:
     seed: int
     models: int | None = later(None)
     shadows: int | None = later(None)
+    canaries: int = later(0)
 
     STAGE: ClassVar[str] = "splits"
     VERSION: ClassVar[str] = "1"

@@ -39,6 +39,8 @@ class MeasureVariant:
         seed: The audit's seed.
         standalone: Whether attacks without references have their rows here.
         metrics: Metrics that the config adds, as `metrics.metric_entries` writes them.
+        population_thresholds: Whether population records set the thresholds of attacks without references; if
+            not, these have none.
     """
 
     variant: str
@@ -52,6 +54,7 @@ class MeasureVariant:
     seed: int
     standalone: bool
     metrics: tuple[str, ...] = later(())
+    population_thresholds: bool = later(True)
 
     STAGE: ClassVar[str] = "measure"
     VERSION: ClassVar[str] = "10"
@@ -98,7 +101,7 @@ class MeasureVariant:
                     baseline={}
                     if self.variant == POSITIVE
                     else metrics.unpack_estimates(inputs.baseline, attack.name),
-                    thresholds=_thresholds(inputs, index, self.fpr),
+                    thresholds=self._thresholds(inputs, index),
                     mode=split.mode,
                     clusters=groups_of(inputs.clusters),
                     map_influence=scores.map_influence_of(attack.name),
@@ -196,17 +199,16 @@ class MeasureVariant:
         )
         return shown
 
-
-def _thresholds(
-    inputs: MeasureVariant.Inputs, index: int, fprs: Sequence[float]
-) -> np.ndarray | None:
-    """Return the thresholds of an attack: from players, or from the population if it uses no references."""
-    if inputs.thresholds is None:
-        return None
-    scores, attack = inputs.scores, inputs.scores.attacks[index]
-    if attack.references:
-        return inputs.thresholds.thresholds[inputs.thresholds.attacks.index(attack.name)]
-    if scores.population is None:
-        return None
-    place = sum(not other.references for other in scores.attacks[:index])
-    return np.stack([metrics.thresholds_for(outside, fprs) for outside in scores.population[place]])
+    def _thresholds(self, inputs: Inputs, index: int) -> np.ndarray | None:
+        """Return the thresholds of an attack: from players, or from the population if it uses no references."""
+        if inputs.thresholds is None:
+            return None
+        scores, attack = inputs.scores, inputs.scores.attacks[index]
+        if attack.references:
+            return inputs.thresholds.thresholds[inputs.thresholds.attacks.index(attack.name)]
+        if scores.population is None or not self.population_thresholds:
+            return None
+        place = sum(not other.references for other in scores.attacks[:index])
+        return np.stack(
+            [metrics.thresholds_for(outside, self.fpr) for outside in scores.population[place]]
+        )

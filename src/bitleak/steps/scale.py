@@ -44,6 +44,7 @@ class Scale:
         network: Size of the network.
         rate: Multiply-adds per second of a forward pass.
         value_bytes: Bytes of one value of a record: 1 for pixels, 4 for the float32 columns of a table.
+        canaries: Mislabelled records, which models are trained on beside those of `pool`.
     """
 
     images: int
@@ -62,12 +63,18 @@ class Scale:
     network: NetworkSize
     rate: float
     value_bytes: int = 1
+    canaries: int = 0
 
     @property
     def decoded_bytes(self) -> int:
         """Bytes of all decoded images."""
-        records = self.pool + self.calibration + self.population + self.test
+        records = self.pool + self.canaries + self.calibration + self.population + self.test
         return self.value_bytes * self.pixels * records
+
+    @property
+    def trained_records(self) -> int:
+        """Records that a model is trained on: its members, and half of the canaries."""
+        return self.members + self.canaries // 2
 
     @property
     def weight_bytes(self) -> int:

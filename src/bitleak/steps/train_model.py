@@ -48,7 +48,7 @@ class TrainModel:
 
     def cost(self, scale: Scale) -> float:
         """Seconds: a backward pass costs two forward passes; bfloat16 doubles the rate where it is fast."""
-        work = 3 * scale.network.multiply_adds * scale.members * self.recipe.epochs
+        work = 3 * scale.network.multiply_adds * scale.trained_records * self.recipe.epochs
         return work / (scale.rate * (2.0 if self.recipe.autocast == "bfloat16" else 1.0))
 
     def bytes(self, scale: Scale) -> int:

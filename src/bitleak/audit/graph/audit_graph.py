@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bitleak.audit.graph.calibration_set_tasks import calibration_set_tasks
+from bitleak.audit.graph.canary_tasks import canary_tasks
 from bitleak.audit.graph.channel_tasks import channel_tasks
 from bitleak.audit.graph.evaluation_tasks import Models, evaluate
 from bitleak.audit.graph.noise_tasks import noise_tasks
@@ -30,8 +31,8 @@ class Plan:
 
     Attributes:
         tasks: All tasks, each after its inputs.
-        images: Key of the images.
-        splits: Key of the splits.
+        images: Key of the images, with wrong labels on canaries.
+        splits: Key of the splits, without canaries.
         copies: Key of the copies among the images.
         clusters: Key of the groups of records that depend on each other; None if all are independent.
         results: Keys of the tasks whose rows make the results table, in its order.
@@ -103,8 +104,7 @@ def plan(
     clusters = planner.clusters()
     models = _models(planner)
     listed = [
-        images,
-        splits,
+        *planner.sources(),
         copies,
         *([clusters] if clusters else []),
         *models.weights.values(),
@@ -134,6 +134,7 @@ def plan(
         release_tasks(planner, models),
         calibration_set_tasks(planner, models),
         channel_tasks(planner, models),
+        canary_tasks(planner, models),
     ):
         listed += [*made, *measured]
         results += measured

@@ -155,6 +155,7 @@ def measure_attacks(
     standalone: bool,
     thresholds: Task | None = None,
     comparisons: int = 1,
+    population_thresholds: bool = True,
 ) -> Task:
     """Plan the rows and curves of one variant by one kind of reference.
 
@@ -167,6 +168,7 @@ def measure_attacks(
         standalone: Whether attacks without references have their rows here.
         thresholds: Thresholds that were chosen without the targets; None leaves such rows out.
         comparisons: Number of attacks whose bounds on epsilon hold together.
+        population_thresholds: Whether population records set the thresholds of attacks without references.
 
     Raises:
         ValueError: The baseline is no task of the stage `estimate`.
@@ -184,6 +186,7 @@ def measure_attacks(
         seed=config.seed,
         standalone=standalone,
         metrics=tuple(metric_entries(config.metrics)),
+        population_thresholds=population_thresholds,
     )
     # An input that is absent is absent from the key too, so it is added only if there is one.
     inputs: dict[str, str | tuple[str, ...]] = {

@@ -17,9 +17,11 @@ from bitleak.core.types import Description
 from bitleak.data.cluster_file import read_groups
 from bitleak.engine.keys import Task
 from bitleak.steps.apply_tool import ApplyTool
+from bitleak.steps.divide_pool import DividePool
 from bitleak.steps.draw_splits import DrawSplits
 from bitleak.steps.find_copies import FindCopies
 from bitleak.steps.load_images import LoadImages
+from bitleak.steps.mislabel_images import MislabelImages
 from bitleak.steps.quantize_model import QuantizeModel
 from bitleak.steps.query_model import QueryModel
 from bitleak.steps.scale import Scale
@@ -39,24 +41,60 @@ class Planner:
         description: The data set, undecoded.
         scale: Numbers of records and models.
         target: A target that was trained elsewhere, or None.
+        on_canaries: Whether tasks evaluate the canaries alone; if not, all other records.
     """
 
     config: Config
     description: Description
     scale: Scale
     target: PlannedTarget | None = None
+    on_canaries: bool = False
 
     def task(self, step: Step, inputs: InputKeys, label: str) -> Task:
         """Return the task of a step."""
+        if self.on_canaries:
+            label = f"{label}, canaries"
         return planned(step, inputs, self.scale, label)
 
     def images(self) -> Task:
-        """Plan the decoding of the data set."""
-        return self._images
+        """Plan the data set: decoded and, if there are canaries, with wrong labels on them."""
+        canaries = self.config.canaries
+        if canaries is None:
+            return self._images
+        step = MislabelImages(canaries.records, self.config.seed)
+        inputs = {"images": self._images.key, "splits": self._splits.key}
+        return planned(step, inputs, self.scale, "wrong labels of canaries")
 
     def splits(self) -> Task:
-        """Plan the draw of the membership matrix."""
-        return self._splits
+        """Plan the membership matrix of the records that are evaluated."""
+        canaries = self.config.canaries
+        if canaries is None:
+            return self._splits
+        step = DividePool(canaries.records, self.on_canaries, self.config.seed)
+        label = "canaries" if self.on_canaries else "records without canaries"
+        return planned(step, {"splits": self._splits.key}, self.scale, label)
+
+    def sources(self) -> list[Task]:
+        """Plan the decoding of the data set, the draw of the matrix, and what canaries make of both."""
+        tasks = [self._images, self._splits, self.images(), self.splits()]
+        return list({task.key: task for task in tasks}.values())
+
+    def canaries(self) -> "Planner":
+        """Return the planner of tasks that evaluate the canaries alone.
+
+        Raises:
+            ValueError: The config has no canaries.
+        """
+        section = self.config.canaries
+        if section is None:
+            raise ValueError("the config has no section canaries")
+        half = section.records // 2
+        return replace(
+            self,
+            config=replace(self.config, fpr=section.fpr),
+            scale=replace(self.scale, pool=section.records, members=half),
+            on_canaries=True,
+        )
 
     # Nearly every task reads these two, so they are made once.
     @cached_property
@@ -73,12 +111,12 @@ class Planner:
             fingerprint=self.description.fingerprint,
             seed=self.config.seed,
         )
-        return self.task(step, {}, f"images of {bare_name(data.name)}")
+        return planned(step, {}, self.scale, f"images of {bare_name(data.name)}")
 
     @cached_property
     def _splits(self) -> Task:
         if self.target is not None:
-            given = {"images": self.images().key}
+            given = {"images": self._images.key}
             return self.task(self.target.assign, given, "members of the target and the shadows")
         split = self.config.split
         population = split.mode == "population"
@@ -92,8 +130,9 @@ class Planner:
             seed=self.config.seed,
             models=split.models if population else None,
             shadows=None if population else split.shadows,
+            canaries=0 if self.config.canaries is None else self.config.canaries.records,
         )
-        return self.task(step, {"images": self.images().key}, "splits")
+        return planned(step, {"images": self._images.key}, self.scale, "splits")
 
     def copies(self) -> Task:
         """Plan the search for copies among the records."""
@@ -142,7 +181,7 @@ class Planner:
             mean=None if load is None else load.mean,
             std=None if load is None else load.std,
         )
-        return self.task(step, self.data(), f"train model {row}")
+        return self.task(step, self.trained_on(), f"train model {row}")
 
     def release(self, name: str) -> Task:
         """Plan the reading of a release of the given target.
@@ -177,7 +216,7 @@ class Planner:
         first = next(item for item in self._entries if item.label == entry.label)
         return planned(
             step,
-            {"weights": trained.key, **self.data()},
+            {"weights": trained.key, **self.trained_on()},
             self.scale,
             f"{entry.variant} of model {row}",
             cost=step.cost(self.scale, shared=first.variant != entry.variant),
@@ -233,7 +272,7 @@ class Planner:
             calibration=entry.calibration,
             seed=self.config.seed,
         )
-        inputs = {"weights": trained.key, **self.data()}
+        inputs = {"weights": trained.key, **self.trained_on()}
         return self.task(step, inputs, f"{entry.variant} of model {row}")
 
     def _kits(self, call: str) -> str:
@@ -263,6 +302,10 @@ class Planner:
         """Plan the size of one set of weights."""
         return self.task(WeighWeights(), {"weights": weights.key}, f"size of {label}")
 
+    def trained_on(self) -> dict[str, str | tuple[str, ...]]:
+        """Return the inputs of steps that read members of a model, canaries among them."""
+        return {"images": self.images().key, "splits": self._splits.key}
+
     def data(self) -> dict[str, str | tuple[str, ...]]:
-        """Return the inputs of all steps that read the records."""
+        """Return the inputs of steps that evaluate records."""
         return {"images": self.images().key, "splits": self.splits().key}

@@ -29,8 +29,11 @@ def scale_of(config: Config, description: Description, network: NetworkSize, rat
         held_out = min(test_part, data.held_out) if data.held_out else test_part
     else:
         held_out = round(total * split.held_out)
-    pool = (total if test_part else total - held_out) // 2 * 2
+    # Canaries are taken from the pool, and every model has half of them.
+    canaries = 0 if config.canaries is None else config.canaries.records
+    pool = (total if test_part else total - held_out) // 2 * 2 - canaries
     members = pool // 2
+    trained = members + canaries // 2
     test = held_out - split.calibration - split.population if split.test is None else split.test
     # All mistakes are reported together, with the numbers that do not fit.
     errors = []
@@ -39,17 +42,22 @@ def scale_of(config: Config, description: Description, network: NetworkSize, rat
             f"split: calibration {split.calibration} + population {split.population} + test "
             f"{'the rest' if split.test is None else split.test} do not fit into {held_out} held-out records"
         )
-    if members < 2:
+    if canaries and members < 2:
+        errors.append(
+            f"canaries.records: {canaries} of {pool + canaries} records of the pool leave {max(pool, 0)} for the "
+            "other tables; lower it, or raise data.limit"
+        )
+    elif members < 2:
         errors.append(
             f"data: {total} records give models {members} members each; at least 2 are needed"
         )
     for entry in config.quantize:
         if entry.is_trained:
             continue
-        if entry.calibration.source == "members" and entry.calibration.records > members:
+        if entry.calibration.source == "members" and entry.calibration.records > trained:
             errors.append(
                 f"calibration.records: {entry.variant} asks for {entry.calibration.records} members, "
-                f"but each model has {members}; lower it to at most {members}"
+                f"but each model has {trained}; lower it to at most {trained}"
             )
     if errors:
         raise ConfigError("\n".join(dict.fromkeys(errors)))
@@ -70,6 +78,7 @@ def scale_of(config: Config, description: Description, network: NetworkSize, rat
         classes=description.classes,
         network=network,
         rate=rate,
+        canaries=canaries,
     )
 
 

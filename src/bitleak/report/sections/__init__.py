@@ -3,6 +3,7 @@
 from bitleak.report.page_tables import PageSection
 from bitleak.report.results_table import Table
 from bitleak.report.sections.calibration_sets import calibration_section
+from bitleak.report.sections.canary_section import canary_section
 from bitleak.report.sections.equal_accuracy import utility_section
 from bitleak.report.sections.interface_section import interface_section
 from bitleak.report.sections.joint_section import joint_section
@@ -15,6 +16,7 @@ _SECTIONS = (
     utility_section,
     joint_section,
     calibration_section,
+    canary_section,
 )
 
 

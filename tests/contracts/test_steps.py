@@ -55,8 +55,8 @@ NETWORK = NetworkSize(5000, 100_000, ((16, 9), (16, 144), (10, 32)))
 KEYS = {
     "images": "3c83a926ea9d",
     "splits": "d9acb0d3cd9b",
-    "mislabel": "000000000000",
-    "part": "000000000000",
+    "mislabel": "726e427874b7",
+    "part": "d1319083f7fe",
     "assign": "9fefd6fa4055",
     "target": "74b87a494302",
     "release": "2a2afcaa9d1d",
@@ -149,10 +149,10 @@ def planned_tasks(audit_plan):
     partly = {**RAW, **left_out, "references": kinds, "split": {**RAW["split"], "models": 8}}
     predicted = plan(validate({**partly, "quantize": RAW["quantize"][:1]}), DIGITS, NETWORK)
     kept = {"query": {"keep": "logits"}, "channels": {"names": ["label"], "variants": ["fp32"]}}
-    kept["canaries"] = 40
     coarse = plan(validate({**RAW, **left_out, **kept, "quantize": []}), DIGITS, NETWORK)
     trained = {"name": "qat", "levels": 256, "epochs": 3}
     further = plan(validate({**RAW, **left_out, "quantize": [trained]}), DIGITS, NETWORK)
+    memorised = plan(validate({**RAW, **left_out, "canaries": 40, "quantize": []}), DIGITS, NETWORK)
     tasks = {}
     outside = plan_references(validate(raw), DIGITS, NETWORK, REFERENCES)
     fit = planned(FitEstimator(1, "0" * 64, 0), {"splits": "0" * 64}, outside.plan.scale, "fit")
@@ -162,6 +162,7 @@ def planned_tasks(audit_plan):
         *predicted.tasks,
         *coarse.tasks,
         *further.tasks,
+        *memorised.tasks,
         *outside.plan.tasks,
         fit,
     ):

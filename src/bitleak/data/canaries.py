@@ -65,10 +65,9 @@ def pool_part(splits: Splits, records: int, seed: int, *, canaries: bool) -> Spl
         seed: The audit's root seed.
         canaries: Whether the canaries are kept; if not, the others are.
     """
-    kept = np.zeros(len(splits.pool), bool)
-    kept[canary_positions(len(splits.pool), records, seed)] = True
-    if not canaries:
-        kept = ~kept
-    part = replace(splits, pool=splits.pool[kept], member=splits.member[:, kept])
-    nothing = splits.test[:0]
-    return replace(part, calibration=nothing, test=nothing) if canaries else part
+    inside = np.zeros(len(splits.pool), bool)
+    inside[canary_positions(len(splits.pool), records, seed)] = True
+    kept_records = inside if canaries else ~inside
+    part = replace(splits, pool=splits.pool[kept_records], member=splits.member[:, kept_records])
+    no_records = splits.test[:0]
+    return replace(part, calibration=no_records, test=no_records) if canaries else part

@@ -87,9 +87,9 @@ def make_splits(
         draw = partial(_dedicated, targets=len(chosen), shadows=_even("shadows", shadows, 0))
     inside = np.zeros(len(pool), bool)
     inside[canary_positions(len(pool), _even("canaries", canaries, 0), seed)] = True
-    others = draw(len(pool) - canaries, rng=np.random.default_rng(seed_for(seed, "member")))
-    member = np.empty((len(others), len(pool)), bool)
-    member[:, ~inside] = others
+    ordinary = draw(len(pool) - canaries, rng=np.random.default_rng(seed_for(seed, "member")))
+    member = np.empty((len(ordinary), len(pool)), bool)
+    member[:, ~inside] = ordinary
     if canaries:
         rng = np.random.default_rng(seed_for(seed, "canary member"))
         member[:, inside] = draw(canaries, rng=rng)

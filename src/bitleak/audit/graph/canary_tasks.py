@@ -32,12 +32,12 @@ def canary_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Tas
         if variant in variants:
             label = f"{variant} of model {row}"
             answers[variant, row] = inside.query(weights, label, test=False)
-    asked = replace(models, answers=answers)
+    on_canaries = replace(models, answers=answers)
     clusters = inside.clusters()
     made = [inside.splits(), *([clusters] if clusters else []), *answers.values()]
     results = []
     for variant in variants:
-        attacks, measured = _evaluate(inside, asked, variant)
+        attacks, measured = _evaluate(inside, on_canaries, variant)
         made += attacks
         results += measured
     return made, results

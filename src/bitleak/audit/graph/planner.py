@@ -75,7 +75,7 @@ class Planner:
         return planned(step, {"splits": self._splits.key}, self.scale, label)
 
     def sources(self) -> list[Task]:
-        """Plan the decoding of the data set, the draw of the matrix, and what canaries make of both."""
+        """Plan the data set and the matrix, before and after canaries are drawn from both."""
         tasks = [self._images, self._splits, self.images(), self.splits()]
         return list({task.key: task for task in tasks}.values())
 

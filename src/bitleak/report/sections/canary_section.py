@@ -103,8 +103,8 @@ def _finding(table: Table, variant: str, attack: str, kinds: list[str], rates: l
             tpr = _measure(table, variant, Metric("tpr", rate), attack, kind)
             if tpr is not None:
                 figures.append(f"TPR {text.figure(tpr, 3)} at {text.percent(rate)} FPR")
-        others = table.find(variant, AUC, attack, kind)
-        beside = "" if others is None else f"; AUC on other records {others.value:.3f}"
+        ordinary = table.find(variant, AUC, attack, kind)
+        beside = "" if ordinary is None else f"; AUC on other records {ordinary.value:.3f}"
         by = f"{attack}, {text.REFERENCE_TITLES[kind]}"
         return f"Canaries of {variant}: {' and '.join(figures)} ({by}{beside})."
     return ""

@@ -36,7 +36,7 @@ RAW = {
 }
 RECORDS = 80
 CANARIES = {"records": RECORDS, "fpr": [0.05, 0.1]}
-TRAINED = ("train", "quantize", "tool")
+TRAINED = ("train", "quantize")
 """Stages that read the members of a model."""
 
 
@@ -45,7 +45,8 @@ def planned(**changes):
 
 
 def test_only_training_and_quantizing_read_canaries_beside_other_records():
-    plan = planned(canaries=CANARIES)
+    quantize = [*RAW["quantize"], {"name": "qat", "levels": 256, "epochs": 1}]
+    plan = planned(canaries=CANARIES, quantize=quantize)
     tasks = {task.key: task for task in plan.tasks}
     (drawn,) = [task for task in plan.tasks if task.stage == "splits"]
     parts = {task.params["canaries"]: task.key for task in plan.tasks if task.stage == "part"}
@@ -55,7 +56,7 @@ def test_only_training_and_quantizing_read_canaries_beside_other_records():
         if "splits" in task.inputs:
             reads.setdefault(task.inputs["splits"], Counter())[task.stage] += 1
     assert set(reads) == {drawn.key, *parts.values()}
-    assert set(reads[drawn.key]) == {"part", "mislabel", "train", "quantize"}
+    assert set(reads[drawn.key]) == {"part", "mislabel", "train", "quantize", "qat"}
     assert set(reads[parts[True]]) == {"query", "attack", "thresholds", "estimate", "measure"}
     # what follows from canaries has its name, and nothing else has
     asked = {task.key for task in plan.tasks if task.inputs.get("splits") == parts[True]}

@@ -49,7 +49,7 @@ class TrainQuantized:
 
     def cost(self, scale: Scale) -> float:
         """Seconds of the training and of a grid search per epoch."""
-        work = 3.0 * scale.network.multiply_adds * scale.members
+        work = 3.0 * scale.network.multiply_adds * scale.trained_records
         weights = sum(out * columns for out, columns in scale.network.layers)
         return self.recipe.epochs * (work + SEARCH * weights) / scale.rate
 

@@ -246,7 +246,7 @@ class Planner:
             recipe=recipe,
             seed=self.config.seed,
         )
-        inputs = {"weights": trained.key, **self.data()}
+        inputs = {"weights": trained.key, **self.trained_on()}
         return self.task(step, inputs, f"{entry.variant} of model {row}")
 
     @cached_property

@@ -15,6 +15,9 @@ from bitleak.report.results_table import Table
 _WIDTH = 0.7
 """Share of a channel's width that its markers take."""
 
+_SHIFT = 0.15
+"""Distance of an adversary's marker from the middle of the variant's place, as a share of it."""
+
 
 def draw_channels(data: FigureData) -> Figure | None:
     """Draw the AUC of every variant through every channel; None without channels."""
@@ -35,8 +38,8 @@ def draw_channels(data: FigureData) -> Figure | None:
     for index, variant in enumerate(measures.channels):
         colour, marker = _colour(data.table, variant), MARKERS[index % len(MARKERS)]
         first = step * (index - (len(measures.channels) - 1) / 2)
-        places = {name: place + first for place, name in enumerate(names)}
-        for adapted in (True, False):
+        for adapted, shift in ((True, -_SHIFT), (False, _SHIFT)):
+            places = {name: place + first + shift * step for place, name in enumerate(names)}
             _draw_points(axes, measures, variant, places, (colour, marker), adapted=adapted)
         handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=variant))
     handles += _adversaries(measures)

@@ -15,7 +15,8 @@ _METHOD = (
 )
 _READING = (
     "\u201cOver logits\u201d is the paired difference from the same attack on logits. What a coarser answer hides "
-    "only from the adversary who does not adapt is no protection. The adversary sees each record under the audit's "
+    "from one of the two adversaries alone is no protection: references that answer by logits may find more, since "
+    "they have lost nothing. The adversary sees each record under the audit's "
     "queries alone: one who asks about many changed copies of a record learns more from labels than is shown here."
 )
 

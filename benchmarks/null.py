@@ -31,7 +31,7 @@ from bitleak.attacks import (
     predicted_view,
     two_class_signals,
 )
-from bitleak.attacks.joint_learned import FEWEST_PER_SIDE
+from bitleak.attacks.joint_learned import FEWEST_OF_TARGET
 from bitleak.core.types import LOGIT_SCALED, AttackView
 from bitleak.metrics import auc, roc
 
@@ -109,7 +109,7 @@ def areas(
         return
     for attack in (Joint(), LearnedJoint()):
         per_side = int(views[0].member[:, 0].sum())
-        if only in attack.name and (attack == Joint() or per_side >= FEWEST_PER_SIDE):
+        if only in attack.name and (attack == Joint() or per_side >= FEWEST_OF_TARGET):
             yield attack.name, auc(roc(attack(views), target))
 
 

@@ -16,7 +16,7 @@ from bitleak.quantizers.qat import (
     straight_through,
 )
 from bitleak.quantizers.rtn import RoundToNearest
-from bitleak.train.fit import descend, records_on
+from bitleak.train.fit import records_on, train_network
 from bitleak.train.recipe import Recipe
 
 
@@ -105,7 +105,7 @@ def test_values_and_gradients_are_those_of_pytorchs_own_fake_quantization():
 def test_released_weights_are_those_that_the_last_forward_pass_would_use(levels):
     scheme = QuantizationAwareTraining(levels=levels, last=8)
     wrapped = fake(scheme).train()
-    descend(
+    train_network(
         wrapped,
         records(),
         Recipe(epochs=2, batch=16, learning_rate=0.02, augment=()),
@@ -129,7 +129,9 @@ def test_the_network_given_is_not_changed_and_the_rest_is_trained_along():
     given = network()
     before = {name: value.clone() for name, value in given.state_dict().items()}
     wrapped = fake(QuantizationAwareTraining(levels=16), given).train()
-    descend(wrapped, records(), Recipe(epochs=1, batch=16, learning_rate=0.02, augment=()), seed=0)
+    train_network(
+        wrapped, records(), Recipe(epochs=1, batch=16, learning_rate=0.02, augment=()), seed=0
+    )
     assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
     rest = wrapped.released(batch()[0]).rest
     for name in ("0.bias", "1.weight", "1.running_mean", "4.bias"):
@@ -139,7 +141,7 @@ def test_the_network_given_is_not_changed_and_the_rest_is_trained_along():
 def test_training_at_three_levels_learns_what_rounding_loses():
     full, trained_on = network().train(), records()
     recipe = Recipe(epochs=15, batch=16, learning_rate=0.05, augment=())
-    descend(full, trained_on, recipe, seed=0)
+    train_network(full, trained_on, recipe, seed=0)
     inputs = trained_on.standard(trained_on.pixels)
 
     def loss(found):
@@ -149,7 +151,7 @@ def test_training_at_three_levels_learns_what_rounding_loses():
 
     rounded = RoundToNearest(levels=3)(full.eval(), inputs, torch.Generator())
     wrapped = fake(QuantizationAwareTraining(levels=3), full).train()
-    descend(wrapped, trained_on, recipe, seed=0, before_epoch=wrapped.search)
+    train_network(wrapped, trained_on, recipe, seed=0, before_epoch=wrapped.search)
     assert loss(wrapped.released(inputs)) < 0.7 * loss(rounded)
 
 

@@ -1,9 +1,9 @@
 """Learned joint attack: a classifier of membership on the scores of several releases of one model.
 
-`joint` assumes normal scores that have one correlation for members and others. What a set of
-releases betrays beyond that, such as the distance between two of them, this attack learns from
-*players*: references in the target's place (`attacks.player`), whose training sets the adversary
-knows. Per query and release, with the record's distributions of `attacks.shrink`,
+`joint` assumes normal scores that have one correlation for members and others. This attack learns
+the rest, such as the distance between two releases, from *players*: references in the target's
+place (`attacks.player`), whose training sets the adversary knows. Per query and release, with the
+record's distributions of `attacks.shrink`,
 
     z_k = (s_k - (c_in + c_out) / 2) / sqrt((d_in^2 + d_out^2) / 2),    u_k = asinh(r_k),
 
@@ -62,9 +62,9 @@ from bitleak.attacks.shrink import predictive_pair
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.types import AttackView, Scores
 
-FEWEST_PER_SIDE = 3
+FEWEST_OF_TARGET = 3
 """References per side that the target needs: a player has one fewer, and a deviation needs two."""
-PLAYERS, PLAYER_RECORDS, FEWEST_SETS = 4, 5_000, 2
+PLAYERS, RECORDS_OF_PLAYER, FEWEST_SETS = 4, 5_000, 2
 """Players, their records at most, and their training sets at least: one is left out in turn."""
 STRENGTHS = (np.inf, 1.0, 0.1, 0.01, 0.001, 0.0001)
 """Strengths of the prior on the features' coefficients, per row; infinity is the Gaussian attack."""
@@ -154,8 +154,8 @@ def learned_classifier(views: Sequence[AttackView]) -> Classifier:
         TooFewForAttack: As in `LearnedJoint`.
     """
     refuse_strangers(views)
-    refuse_few(views[0].member, FEWEST_PER_SIDE, LearnedJoint().name, side="IN")
-    refuse_few(views[0].outside, FEWEST_PER_SIDE, LearnedJoint().name, side="OUT")
+    refuse_few(views[0].member, FEWEST_OF_TARGET, LearnedJoint().name, side="IN")
+    refuse_few(views[0].outside, FEWEST_OF_TARGET, LearnedJoint().name, side="OUT")
     played: list[PlayedEvidence] = []
     for row in player_rows(views[0].split).tolist():
         player = _played(views, row, len(played))
@@ -184,7 +184,7 @@ def player_rows(split: Int64[np.ndarray, "refs"]) -> Int64[np.ndarray, "sets"]:
 
 def _played(views: Sequence[AttackView], row: int, place: int) -> PlayedEvidence | None:
     """Return the scores of one reference in the target's place; None if it leaves too few others."""
-    step = -(-len(views[0].target) // PLAYER_RECORDS)
+    step = -(-len(views[0].target) // RECORDS_OF_PLAYER)
     # the same draws for every release, since these have the same membership; each player sees other
     # records
     players = []
@@ -196,7 +196,7 @@ def _played(views: Sequence[AttackView], row: int, place: int) -> PlayedEvidence
             return None
     played_views = [player.view() for player in players]
     sides = (played_views[0].member, played_views[0].outside)
-    if min(int(side.sum(axis=0).min()) for side in sides) < FEWEST_PER_SIDE - 1:
+    if min(int(side.sum(axis=0).min()) for side in sides) < FEWEST_OF_TARGET - 1:
         return None
     evidence = evidence_of(played_views)
     return PlayedEvidence(evidence, players[0].member, abs(int(views[0].split[row])))

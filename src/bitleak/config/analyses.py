@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from bitleak import registry
-from bitleak.attacks.joint_learned import FEWEST_PER_SIDE
+from bitleak.attacks.joint_learned import FEWEST_OF_TARGET
 from bitleak.config.canaries_section import check_canaries, read_canaries
 from bitleak.config.channels_section import (
     check_channels,
@@ -168,14 +168,14 @@ def _check_players(split: SplitConfig, errors: list[str]) -> None:
     """Refuse too few references for a classifier that references in the target's place train."""
     population = split.mode == "population"
     per_side = (split.models - 2) // 2 if population else split.shadows // 2
-    if per_side < FEWEST_PER_SIDE:
+    if per_side < FEWEST_OF_TARGET:
         more = (
-            f"split.models to {2 * FEWEST_PER_SIDE + 2}"
+            f"split.models to {2 * FEWEST_OF_TARGET + 2}"
             if population
-            else f"split.shadows to {2 * FEWEST_PER_SIDE}"
+            else f"split.shadows to {2 * FEWEST_OF_TARGET}"
         )
         errors.append(
-            f"joint_attacks: {JOINT_LEARNED} needs at least {FEWEST_PER_SIDE} references per side, "
+            f"joint_attacks: {JOINT_LEARNED} needs at least {FEWEST_OF_TARGET} references per side, "
             f"got {per_side}; raise {more}, or leave it out"
         )
 

@@ -16,8 +16,8 @@ Source: Jacob et al. 2018 (arXiv 1712.05877), section 3; the estimator is that o
 (arXiv 1308.3432). Deviations: activations stay float, batch norm is not folded, and the grid is
 searched per epoch in place of a moving range.
 
-Misleading where it is taken for quantization: it adds epochs on the members, so what it leaks beyond
-a network that was quantized after training is the leakage of training.
+Misleading where it is taken for quantization: it adds epochs on the members, so its leakage beyond
+that of a network that was quantized after training is the leakage of training.
 
 Cost: that of as many epochs of training, and a grid search per epoch.
 """

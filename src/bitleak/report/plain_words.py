@@ -33,6 +33,7 @@ QUANTIZER_NAMES = {
     "brecq": "BRECQ",
     "obc": "OBC",
     "gptq": "GPTQ",
+    "qat": "quantization-aware training on the training records",
 }
 """Names in print; others are printed as they are."""
 

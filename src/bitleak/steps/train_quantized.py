@@ -74,7 +74,7 @@ class TrainQuantized:
         from bitleak.quantizers.network.plain_copy import plain_arithmetic, plain_copy
         from bitleak.quantizers.qat import FakeQuantized
         from bitleak.steps.networks import network_of, spec_of
-        from bitleak.train.fit import descend, records_on
+        from bitleak.train.fit import records_on, train_network
 
         # The model, and all its members with their labels.
         spec, device = spec_of(inputs.weights), torch.device(runtime.device)
@@ -95,7 +95,7 @@ class TrainQuantized:
         with plain_arithmetic():
             plain = plain_copy([scheme], network, images)
             trained = FakeQuantized(scheme, plain.network, plain.images).train()
-            descend(
+            train_network(
                 trained,
                 records,
                 self.recipe,

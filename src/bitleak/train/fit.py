@@ -108,11 +108,11 @@ def fit(
     network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
     data = records_on(device, images, members, Standard.on(device, spec.mean, spec.std, layout))
 
-    descend(network, data, recipe, seed=seed, on_epoch=on_epoch)
+    train_network(network, data, recipe, seed=seed, on_epoch=on_epoch)
     return with_fingerprint(Weights(tensors=state(network), spec=spec), network)
 
 
-def descend(
+def train_network(
     network: nn.Module,
     data: TrainingRecords,
     recipe: Recipe,

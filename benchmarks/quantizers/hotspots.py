@@ -1,10 +1,11 @@
 """Time of OBQ, AdaRound and BRECQ by operation, and the limits of one thread of this machine."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from benchmarks.quantizers.exact import LAYERS, layer_problem
+from benchmarks.quantizers.exact import DTYPES, LAYERS, layer_problem
 from benchmarks.quantizers.jobs import Job, timed
 from benchmarks.quantizers.networks import Bench
 from torch.profiler import ProfilerActivity, profile
@@ -28,9 +29,10 @@ def hotspot_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[
     seed, count = seeds[0], levels[0]
     yield Job("profile", "machine", seed, _machine)
     for size in LAYERS:
-        yield Job(
-            "profile", f"obq-{size}@{count}", seed, lambda size=size: _obq(bench, seed, count, size)
-        )
+        for dtype in DTYPES:
+            run = partial(_obq, bench, seed, count, size, dtype)
+            suffix = "" if dtype == "float64" else f"-{dtype}"
+            yield Job("profile", f"obq-{size}{suffix}@{count}", seed, run)
         yield Job(
             "profile",
             f"adaround-{size}@{count}",
@@ -65,11 +67,11 @@ def _matrix_rate(size: int, dtype: torch.dtype) -> float:
     return times * 2 * size**3 / seconds / 1e9
 
 
-def _obq(bench: Bench, seed: int, levels: int, size: str) -> dict[str, Any]:
+def _obq(bench: Bench, seed: int, levels: int, size: str, dtype: str) -> dict[str, Any]:
     weight, hessian = layer_problem(bench, seed, LAYERS[size])
     weight = weight[:ROWS]
     grid = search_grid(weight, levels)
-    return _profiled(lambda: quantize_greedily("layer", weight, grid, hessian))
+    return _profiled(lambda: quantize_greedily("layer", weight, grid, hessian, dtype=DTYPES[dtype]))
 
 
 def _adaround(bench: Bench, seed: int, levels: int, size: str) -> dict[str, Any]:

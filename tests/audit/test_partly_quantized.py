@@ -4,6 +4,7 @@ import csv
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bitleak.audit import audit, prepare
@@ -100,7 +101,12 @@ def test_pairs_with_a_target_come_first_and_a_targets_own_pair_is_replaced():
         ({"references": ["fp32", {"kind": "matched", "quantized": 10}]}, "10 of 10 references"),
         ({"references": ["fp32", {"kind": "fp32", "quantized": 4}]}, "expected a kind, {kind"),
         ({"references": [{"kind": "matched", "quantized": 4}]}, "add fp32"),
-        ({"split": {"mode": "dedicated", "targets": 2, "shadows": 8, "population": 20}}, "needs split.mode"),
+        ({"split": {"mode": "dedicated", "targets": 2, "shadows": 8, "population": 20}}, "split.pairs: true"),
+        ({"split": {"models": 12, "targets": 2, "pairs": True}}, "pairs is for mode dedicated"),
+        (
+            {"split": {"mode": "dedicated", "targets": 2, "shadows": 4, "pairs": True, "population": 20}},
+            "4 of 4 references",
+        ),
     ],
 )  # fmt: skip
 def test_a_wrong_number_is_refused_with_what_to_write(changes, message):
@@ -192,3 +198,46 @@ def test_the_note_has_correlation_and_worth(finished):
         {"rtn-2": {"correlation": {"IN": [0.5, 0.7], "OUT": [0.9, 0.9]}, "effective": {"IN": [4, 6], "OUT": [7, 7]}}},
     )  # fmt: skip
     assert "(rtn-2: 0.60, 5.0)" in note
+
+
+DEDICATED = {"mode": "dedicated", "targets": 3, "shadows": 12, "population": 20, "pairs": True}
+
+
+def test_dedicated_targets_have_shadows_in_pairs_of_which_some_are_quantized(tmp_path, undrawn):
+    """Three targets, so that the pairs of shadows do not begin at an even row."""
+    raw = {**RAW, "split": DEDICATED, "references": ["fp32", {"kind": "matched", "quantized": 8}]}
+    config = validate(raw)
+    assert validate(resolved(config)) == config
+    prepared, store = prepare(config, device="cpu"), Store(tmp_path / "store")
+    counts = Counter(task.stage for task in prepared.plan.tasks)
+    assert counts["train"] == 15
+    assert counts["quantize"] == 3 + 8  # a target's own pair is not among the shadows
+    with undrawn():
+        audit(prepared, out=tmp_path / "out", store=store, executor="serial", workers=1)
+
+    # any pairs of the shadows hold every record equally often, and the targets do not
+    member = store.read_key(prepared.plan.splits)["member"]
+    assert (member[3::2] ^ member[4::2]).all()
+    assert not (member[:2].sum(axis=0) == 1).all()
+
+    # rows with thresholds and a chosen pair: a player has the other six quantized shadows
+    with (tmp_path / "out" / "results.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["variant"] == "rtn-2"]
+    metrics = {row["metric"] for row in rows if row["reference"] == "matched-8"}
+    assert {"auc", "tpr_chosen@0.1"} <= metrics
+    tasks = {task.label: task for task in prepared.plan.tasks}
+    chosen = store.read_key(tasks["thresholds on rtn-2 by matched-8"].key)
+    assert np.isfinite(chosen["thresholds"]).all()
+    played = tasks["play rtn-2 by matched-8"]
+    players = {row for of_group in played.params["players"] for row in of_group}
+    assert len(players) >= 4
+    assert players <= set(played.params["quantized"]) == set(range(3, 11))
+
+
+def test_a_draw_without_pairs_keeps_its_key():
+    split = {"mode": "dedicated", "targets": 2, "shadows": 8, "population": 20}
+    keys = []
+    for pairs in ({}, {"pairs": False}, {"pairs": True}):
+        changed = validate({**RAW, "references": ["fp32"], "split": {**split, **pairs}})
+        keys.append(prepare(changed, device="cpu").plan.splits)
+    assert keys[0] == keys[1] != keys[2]

@@ -87,12 +87,15 @@ def needed_references(
         seconds: Expected seconds of a config's tasks that are not done.
 
     Raises:
-        ConfigError: Targets are dedicated, whose shadows are no pairs of complements.
+        ConfigError: The shadows of dedicated targets are no pairs of complements.
     """
     config = validate(raw)
-    if config.split.mode != "population":
-        raise ConfigError("--pilot needs split.mode: population; see references in docs/configs.md")
-    available = config.split.models - 2
+    split = config.split
+    if split.mode == "dedicated" and not split.pairs:
+        raise ConfigError(
+            "--pilot needs references in pairs: split.mode population, or split.pairs: true of dedicated targets"
+        )
+    available = split.shadows if split.mode == "dedicated" else split.models - 2
     kinds = [FULL, *(kind for kind in config.references if kind not in (FULL, "matched"))]
     rows = []
     for count in (*(count for count in COUNTS if count < available), None):

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from bitleak.attacks import FEWEST_QUANTIZED
 from bitleak.config.fields import name_list
 from bitleak.config.preset_references import EXAMPLE_PRESET
-from bitleak.config.schema import QuantizeConfig
+from bitleak.config.schema import QuantizeConfig, SplitConfig
 from bitleak.core.checks import unknown_name
-from bitleak.core.types import ReferenceKind, SplitMode
+from bitleak.core.types import ReferenceKind
 from bitleak.core.variants import FULL
 
 _KINDS: tuple[ReferenceKind, ...] = typing.get_args(ReferenceKind)
@@ -164,23 +164,22 @@ def check_others(
             )
 
 
-def check_quantized(
-    counts: Sequence[int], mode: SplitMode, available: int, errors: list[str]
-) -> None:
-    """Check that every target has as many references as are to be quantized.
+def check_quantized(counts: Sequence[int], split: SplitConfig, errors: list[str]) -> None:
+    """Check that every target has as many references as are to be quantized, in pairs of complements.
 
     Args:
         counts: Numbers of quantized references.
-        mode: Mode of the splits.
-        available: References of every target.
+        split: The section `split`.
         errors: Mistakes are added to it.
     """
-    if counts and mode != "population":
+    if counts and split.mode == "dedicated" and not split.pairs:
         errors.append(
-            f"references: {EXAMPLE_KIND} needs split.mode: population, whose models are pairs of "
-            "complements; shadows of dedicated targets are not"
+            f"references: {EXAMPLE_KIND} needs references in pairs of complements, so that any of them hold "
+            "every record equally often; shadows of dedicated targets are drawn so with split.pairs: true, "
+            "which draws other training sets than without"
         )
         return
+    available = split.shadows if split.mode == "dedicated" else split.models - 2
     for count in counts:
         if count >= available:
             errors.append(

@@ -64,6 +64,8 @@ class SplitConfig:
         calibration: Held-out records for calibrating quantizers.
         population: Held-out records from which the adversary learns the distribution.
         test: Held-out records for the accuracy; `null` takes all remaining ones.
+        pairs: Whether the shadows of `dedicated` are drawn as complementary pairs, which partly
+            quantized references need.
     """
 
     mode: SplitMode = "population"
@@ -74,8 +76,11 @@ class SplitConfig:
     calibration: int = 0
     population: int = 100
     test: int | None = None
+    pairs: bool = False
 
     def __post_init__(self) -> None:
+        if self.pairs and self.mode == "population":
+            raise ValueError("pairs is for mode dedicated; the models of a population are pairs")
         number_in("held_out", self.held_out, 0, 1, ends="()")
         integer_in("calibration", self.calibration, 0)
         integer_in("population", self.population, 2)

@@ -138,7 +138,7 @@ def _check_target_split(config: Mapping[str, Any], errors: list[str]) -> None:
     split = config["split"]
     if config["target"] is None or split is None:
         return
-    for name in ("models", "targets", "held_out"):
+    for name in ("models", "targets", "held_out", "pairs"):
         if getattr(split, name) != getattr(SplitConfig(), name):
             errors.append(
                 f"split.{name}: is for audits that train their targets; around a given target, tier 2 trains "
@@ -161,7 +161,7 @@ def resolved(config: Config) -> dict[str, Any]:
     return {
         "title": config.title,
         "data": data,
-        "split": plain_values(asdict(config.split)),
+        "split": _resolved_split(config.split),
         **({"model": {"name": name, **options}} if name else {}),
         "train": plain_values(asdict(config.train)),
         "quantize": entries,
@@ -190,6 +190,13 @@ def resolved(config: Config) -> dict[str, Any]:
             else {}
         ),
     }
+
+
+def _resolved_split(split: SplitConfig) -> dict[str, Any]:
+    fields = plain_values(asdict(split))
+    if not split.pairs:
+        del fields["pairs"]
+    return fields
 
 
 def _data(raw: Any, errors: list[str]) -> DataConfig | None:
@@ -393,7 +400,7 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
                 f"split.population: the attack {name} needs at least {fewest} population records, "
                 f"got {split.population}; raise split.population or leave the attack out"
             )
-    check_quantized(config["partly_quantized"], split.mode, split.models - 2, errors)
+    check_quantized(config["partly_quantized"], split, errors)
     check_others(config["other_references"], config["quantize"], errors)
     check_presets(config["other_presets"], config["quantize"], errors)
     check_rows(config, errors)

@@ -9,7 +9,8 @@ Two designs of the same membership matrix:
   not. (With the complement kept, the target's own membership could be read off these counts.)
 - `dedicated`: the first rows are targets on independent random halves, the others are shadows.
   For each record the shadows are ranked at random and the lower half gets it (Carlini et al. 2022,
-  arXiv 2112.03570, section 4.1), which is independent of the targets.
+  arXiv 2112.03570, section 4.1), which is independent of the targets. With `pairs`, the shadows are
+  complementary pairs instead, so that any of the pairs alone hold every record equally often.
 
 A pool of odd size loses one record, drawn at random, so that halves are halves. Canaries
 (`data.canaries`) are a part of the pool with a draw of its own, so that every model has half of them
@@ -42,6 +43,7 @@ def make_splits(
     held_out: float = 0.3,
     test: int | None = None,
     canaries: int = 0,
+    pairs: bool = False,
 ) -> Splits:
     """Draw the membership matrix and the parts of the held-out records, all from one seed.
 
@@ -60,6 +62,7 @@ def make_splits(
             rounding. Not used if the source has a held-out part.
         test: Held-out records for the accuracy, from 1; None takes the rest.
         canaries: Records of the pool that are canaries, even.
+        pairs: Whether shadows are complementary pairs; not used in the mode `population`.
 
     Raises:
         ValueError: A number is out of range, or `models` or `shadows` is missing.
@@ -84,7 +87,8 @@ def make_splits(
         draw = partial(balanced_pairs, models=rows)
     else:
         chosen = list(range(integer_in("targets", targets, 1)))
-        draw = partial(_dedicated, targets=len(chosen), shadows=_even("shadows", shadows, 0))
+        count = _even("shadows", shadows, 0)
+        draw = partial(_dedicated, targets=len(chosen), shadows=count, pairs=pairs)
     inside = np.zeros(len(pool), bool)
     inside[canary_positions(len(pool), _even("canaries", canaries, 0), seed)] = True
     ordinary = draw(len(pool) - canaries, rng=np.random.default_rng(seed_for(seed, "member")))
@@ -294,11 +298,12 @@ def _half(records: int, rng: np.random.Generator) -> Bool[np.ndarray, "records"]
 
 
 def _dedicated(
-    records: int, targets: int, shadows: int, rng: np.random.Generator
+    records: int, targets: int, shadows: int, rng: np.random.Generator, *, pairs: bool
 ) -> Bool[np.ndarray, "models records"]:
-    """Return independent halves for the targets, then balanced rows for the shadows."""
+    """Return independent halves for the targets, then balanced rows or pairs for the shadows."""
     halves = [_half(records, rng) for _ in range(targets)]
-    return np.concatenate([np.stack(halves), _balanced(records, shadows, rng)])
+    drawn = balanced_pairs if pairs and shadows else _balanced
+    return np.concatenate([np.stack(halves), drawn(records, shadows, rng)])
 
 
 def _balanced(

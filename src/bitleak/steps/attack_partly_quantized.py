@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from jaxtyping import Int64
 
 from bitleak.attacks import (
     FEWEST_QUANTIZED,
@@ -13,6 +14,7 @@ from bitleak.attacks import (
     PredictedView,
     predicted_view,
     signals_of_references,
+    split_numbers,
 )
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.params import later
@@ -166,8 +168,9 @@ class PartlyQuantizedReferences:
         Raises:
             TooFewForAttack: Fewer than `FEWEST_QUANTIZED` quantized references are left.
         """
-        left_out = {place // 2 for place in (row, *without)}
-        rows = sorted(place for place in self.full if place // 2 not in left_out)
+        pair = pair_numbers(self.split)
+        left_out = pair[[row, *without]].tolist()
+        rows = sorted(place for place in self.full if pair[place] not in left_out)
         chosen = [place for place in self.quantized if place in rows][:count]
         if len(chosen) < FEWEST_QUANTIZED:
             raise TooFewForAttack(
@@ -175,6 +178,11 @@ class PartlyQuantizedReferences:
                 f"{len(chosen)} are left; raise `quantized` of the references"
             )
         return self.view(row, self.quantized[row], rows, chosen)
+
+
+def pair_numbers(split: Splits) -> Int64[np.ndarray, "models"]:
+    """Return a number per model, equal for equal training sets and for complements."""
+    return np.abs(split_numbers(split.member))
 
 
 def attacks_with_references(names: Sequence[str], *, population: int) -> list[Attack]:

@@ -22,7 +22,7 @@ from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import stack_arrays
 from bitleak.core.types import LOGIT_SCALED, AttackView, Images, Outputs, Splits
-from bitleak.data.splits import references
+from bitleak.data.splits import even_mask, reference_models
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.moved_map_attacks import MapError, TargetInfluence
@@ -300,10 +300,10 @@ def target_view(
         seed: Root seed of the audit.
         only: Rows of the references that are used, in pairs of complements; None uses all.
     """
-    rows, use = references(split, row, seed=seed)
+    rows = reference_models(split, row)
     if only is not None:
-        within = np.isin(rows, only)
-        rows, use = rows[within], use[within]
+        rows = rows[np.isin(rows, only)]
+    use = even_mask(split.member[rows], seed_for(seed, "references", int(row)))
     outputs = [answers[reference] for reference in rows.tolist()]
     return attack_view(
         target=target.signals,

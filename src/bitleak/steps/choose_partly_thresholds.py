@@ -20,6 +20,7 @@ from bitleak.steps.answer_scale import AnswerScale
 from bitleak.steps.attack_partly_quantized import (
     PartlyQuantizedReferences,
     attacks_with_references,
+    pair_numbers,
 )
 from bitleak.steps.choose_thresholds import PlayedThresholds, Thresholds, gathered_thresholds
 from bitleak.steps.play_partly_quantized import known_references, played_by_partly_quantized
@@ -93,7 +94,8 @@ class ChoosePartlyThresholds:
     ) -> PlayedThresholds:
         """Return the thresholds of one target by attack, and the reasons of the attacks without."""
         generator = np.random.default_rng(seed_for(self.seed, "player", target))
-        players = [row for row in self.quantized if row // 2 != target // 2]
+        pair = pair_numbers(known.split)
+        players = [row for row in self.quantized if pair[row] != pair[target]]
         row = players[int(generator.integers(len(players)))]
         played = played_by_partly_quantized(known, attacks, row, [target], self.count)
         chosen = {}

@@ -27,6 +27,7 @@ class DrawSplits:
         shadows: Shadow models, if the targets are dedicated.
         canaries: Records of the pool that are canaries (`data.canaries`); each model has half of them, and
             half of the others.
+        pairs: Whether these are drawn as complementary pairs.
     """
 
     mode: SplitMode
@@ -39,6 +40,7 @@ class DrawSplits:
     models: int | None = later(None)
     shadows: int | None = later(None)
     canaries: int = later(0)
+    pairs: bool = later(False)
 
     STAGE: ClassVar[str] = "splits"
     VERSION: ClassVar[str] = "1"

@@ -74,7 +74,8 @@ def quantized_rows(
 ) -> tuple[int, ...]:
     """Return the rows of all references that some target needs for `count` quantized ones."""
     # a target's own pair is not among its references: the next pair stands in for it
-    return quantized_order(targets, references)[: count + 2 if count else 0]
+    own = 2 if set(targets) & set(references) else 0
+    return quantized_order(targets, references)[: count + own if count else 0]
 
 
 def partly_attacks(planner: Planner, models: Models, variant: str, count: int) -> PartlyAttacks:

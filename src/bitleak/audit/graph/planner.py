@@ -131,6 +131,7 @@ class Planner:
             models=split.models if population else None,
             shadows=None if population else split.shadows,
             canaries=0 if self.config.canaries is None else self.config.canaries.records,
+            pairs=split.pairs,
         )
         return planned(step, {"images": self._images.key}, self.scale, "splits")
 

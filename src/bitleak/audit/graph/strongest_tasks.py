@@ -91,8 +91,9 @@ def _play_partly(
     config = planner.config
     # the players are quantized too: their pairs come after those that a target's references use
     most = quantized_rows(models.targets, models.references, max(config.partly_quantized))
-    playing = {row // 2 for group in groups for row in group.players}
-    others = [row for row in models.references if row // 2 in playing and row not in most]
+    pair = np.abs(_split_numbers(planner))
+    playing = {pair[row] for group in groups for row in group.players}
+    others = [row for row in models.references if pair[row] in playing and row not in most]
     rows = (*most, *others)
     step = PlayPartlyQuantized(
         attacks=tuple(attack_entries(config.attacks)),
@@ -168,6 +169,11 @@ def _counts(config: Config, variant: str) -> tuple[int, ...]:
 def _split_numbers(planner: Planner) -> np.ndarray:
     """Return the number of each model's training set, negative for a complement."""
     rows = np.arange(planner.scale.models)
-    if planner.config.split.mode == "dedicated":
+    split = planner.config.split
+    if split.mode == "dedicated" and not split.pairs:
         return rows + 1
-    return (rows // 2 + 1) * np.where(rows % 2, -1, 1)
+    paired = (rows // 2 + 1) * np.where(rows % 2, -1, 1)
+    if split.mode == "dedicated":  # the targets, then pairs of shadows
+        shadows = paired[: split.shadows]
+        return np.append(rows[: split.targets] + 1, shadows + np.sign(shadows) * split.targets)
+    return paired

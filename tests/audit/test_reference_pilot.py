@@ -76,7 +76,7 @@ def test_an_attack_without_a_curve_and_dedicated_targets_are_refused(tmp_path):
     ):
         pilot_curve(folder, "rmia-online")
     split = {"mode": "dedicated", "targets": 2, "shadows": 8, "population": 20}
-    with pytest.raises(ConfigError, match=r"needs split\.mode: population"):
+    with pytest.raises(ConfigError, match=r"or split.pairs: true of dedicated"):
         needed_references(
             {**RAW, "split": split}, pilot_curve(folder, "lira-online-shrunk"), lambda _: 0.0
         )

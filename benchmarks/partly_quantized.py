@@ -9,8 +9,9 @@ references (`all`) and the one who quantizes none (`fp32`): `k predicted` predic
 answers (`attacks.predicted_references`), `k alone` has the k quantized references only. Means of AUC and
 of the TPR over the targets; r and the effective number of references are those of the confidence,
 means over targets. `--models` takes the first models of the audit alone, `--targets` attacks the first
-models of that many pairs instead of the audit's targets; `benchmarks/partly_quantized_figure.py`
-draws the CSV files.
+models of that many pairs instead of the audit's targets; with `--cautious`, predicted variances have the
+degrees of freedom of the k alone, k / 2 - 1 per side, as a check of those that are claimed.
+`benchmarks/partly_quantized_figure.py` draws the CSV files.
 
 The last lines have, for each attack and kind of references, the mean and the largest distance of the AUC
 from that of `all` over the variants, and the number of rows within 0.010.
@@ -63,6 +64,7 @@ class Population:
         scale: Scale of the answers.
         seed: Root seed of the audit.
         signals: Number of leading signals that the attacks read.
+        cautious: Whether predicted variances get the degrees of freedom of the k quantized references alone.
         models: Number of models; None = those of the audit.
         targets: Number of targets, one per pair; None = those of the audit.
     """
@@ -75,10 +77,12 @@ class Population:
         seed: int,
         *,
         signals: int,
+        cautious: bool = False,
         models: int | None = None,
         targets: int | None = None,
     ) -> None:
-        self.store, self.scale, self.seed, self.signals = store, scale, seed, signals
+        self.store, self.scale, self.seed = store, scale, seed
+        self.signals, self.cautious = signals, cautious
         self.images, self.splits = self.read(plan.images), self.read(plan.splits)
         self.targets = plan.targets if targets is None else tuple(range(0, 2 * targets, 2))
         rows = [row for row in plan.references if models is None or row < models]
@@ -141,7 +145,7 @@ class Population:
         """Return the view of one target by `count` quantized references, the others predicted."""
         rows = self.references(row)
         chosen = chosen_rows(self.order, rows, count)
-        return predicted_view(
+        part = predicted_view(
             self.view(row, quantized[row], self.full),
             [rows.index(place) for place in chosen],
             stack_arrays([quantized[place].signals[..., : self.signals] for place in chosen]),
@@ -149,6 +153,14 @@ class Population:
                 [quantized[place].population_signals[..., : self.signals] for place in chosen]
             ),
         )
+        if not self.cautious:
+            return part
+        moments = {}
+        for key, sums in part.view.moments.items():
+            freedom = np.full(len(sums.counts), count / 2 - 1)
+            squares = sums.squares / sums.degrees[:, None] * freedom[:, None]
+            moments[key] = sums._replace(squares=squares, freedom=freedom)
+        return part._replace(view=replace(part.view, moments=moments))
 
 
 class Adversary(NamedTuple):
@@ -271,6 +283,7 @@ def main() -> None:
     parser.add_argument("--models", type=int)
     parser.add_argument("--targets", type=int)
     parser.add_argument("--fpr", type=float, default=0.01)
+    parser.add_argument("--cautious", action="store_true")
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     config = validate(read_config(options.config))
@@ -285,6 +298,7 @@ def main() -> None:
         scale,
         config.seed,
         signals=signals_of_references(attacks),
+        cautious=options.cautious,
         models=options.models,
         targets=options.targets,
     )

@@ -15,7 +15,8 @@ code's default.
 
 Deviations: the units come from the traced graph. One pass carries both kinds of activations
 forward, so a unit's inputs and outputs are computed once. The defaults take a larger rate, a
-shorter memory of Adam and a fortieth of the steps of preset `paper`; `reconstruct` lists the rest.
+shorter memory of Adam, a fortieth of the steps of preset `paper` and half of its batch;
+`reconstruct` lists the rest.
 
 With `grid="output"`, each layer's grid is the one that suits its own output (see `output_grid`),
 after the codes that a descent gives the layers before it.
@@ -109,7 +110,7 @@ class BRECQ(Scheme):
     """
 
     iterations: int = 500
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 0.2
     decay: tuple[float, float] = (0.5, 0.9)
     regularization: float = 0.01
@@ -121,6 +122,7 @@ class BRECQ(Scheme):
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
             "iterations": 20000,
+            "batch": 32,
             "learning_rate": 1e-3,
             "decay": (0.9, 0.999),
             "grid": "paper",

@@ -56,7 +56,7 @@ def quantizing_work(
     steps = options.get("iterations", 0)
     once = {  # for both grids, where there are two
         "adaround": 3 * forward,
-        "brecq": 3.0 * network.multiply_adds * steps * options.get("batch", 32) + 3 * forward,
+        "brecq": 3.0 * network.multiply_adds * steps * options.get("batch", 16) + 3 * forward,
         "gptq": math.fsum(columns**3 * 2 / 3 for _, columns in layers),
     }
     rows = {

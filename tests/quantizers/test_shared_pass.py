@@ -192,8 +192,11 @@ ALIKE = [
 ]
 
 
-@pytest.mark.parametrize("quantizer", ALIKE, ids=str)
-@pytest.mark.parametrize("activation", [None, nn.GELU()])
+# GELU has no program, so these units are differentiated by autograd, one copy after the other.
+@pytest.mark.parametrize(
+    ("quantizer", "activation"),
+    [*((quantizer, None) for quantizer in ALIKE), *((some, nn.GELU()) for some in ALIKE[3:5])],
+)
 def test_several_levels_in_one_pass_equal_one_level_after_the_other_bit_for_bit(
     quantizer, activation
 ):

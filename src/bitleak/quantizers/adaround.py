@@ -218,7 +218,7 @@ class AdaRound(Scheme):
             calibration: As in `__call__`.
             generators: One for each of the levels.
             on_layer: Called after each layer at each of the levels.
-            memory: As in `__call__`. By default, each network may take as much as at one level.
+            memory: As in `__call__`, for all of them.
         """
         schemes = [replace(self, levels=one) for one in levels]
         with plain_arithmetic():

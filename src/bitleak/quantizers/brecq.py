@@ -226,7 +226,7 @@ class _Walk:
         check_folded(network, self.network, self.images)
         order = layer_order(self.network, names, self.images)
         self.levels = [layer_levels(scheme, order) for scheme in schemes]
-        maps = UNIT_MAPS if memory is None else UNIT_MAPS + COPY_MAPS * (len(schemes) - 1)
+        maps = UNIT_MAPS + COPY_MAPS * (len(schemes) - 1)
         self.share = map_budget(self.images, memory, maps=maps)
 
     def quantized(

@@ -15,7 +15,7 @@ from bitleak.core.types import QuantizedWeights
 from bitleak.quantizers.assembly import QuantizedLayers
 from bitleak.quantizers.grid import Grid, grid_for, to_weights
 from bitleak.quantizers.network.layer_inputs import OnLayer, prepare_for_schemes
-from bitleak.quantizers.network.layer_pass import activation_budget, visit_in_order
+from bitleak.quantizers.network.layer_pass import visit_in_order
 from bitleak.quantizers.network.plain_copy import evaluation_copy
 from bitleak.quantizers.scheme import Layer, Scheme
 
@@ -48,7 +48,7 @@ def quantize_at_levels(
         adapt_of: From the full-precision network to the treatment of its layers.
         on_layer: Called after each layer for each of the schemes.
         memory: Bytes that activations may take, see `layer_pass.activation_budget`; it changes the
-            time only. None: its default for a network in two copies, and more if there are more.
+            time only.
 
     Returns:
         A result for each of the schemes.
@@ -73,11 +73,7 @@ def quantize_at_levels(
             if on_layer is not None:
                 on_layer(name, len(result.codes) - 1, len(layers))
 
-    # Each network may hold as much as in a walk at one level.
-    budget = memory
-    if memory is None:
-        budget = activation_budget(images, None) * (1 + len(copies)) // 2
-    visit_in_order([reference, *copies], images, list(layers), visit, memory=budget)
+    visit_in_order([reference, *copies], images, list(layers), visit, memory=memory)
     return [
         result.assembled(reference, scheme, images)
         for result, scheme in zip(results, schemes, strict=True)

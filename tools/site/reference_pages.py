@@ -147,8 +147,11 @@ def _group(value: Any) -> str:
 
 def _local_names() -> dict[str, Any]:
     from bitleak.config import TargetConfig
+    from bitleak.config.canaries_section import CanariesConfig
+    from bitleak.config.channels_section import ChannelsConfig
 
-    return {"TargetConfig": TargetConfig}
+    sections = (TargetConfig, ChannelsConfig, CanariesConfig)
+    return {section.__name__: section for section in sections}
 
 
 def _section_text(

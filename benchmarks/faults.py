@@ -238,18 +238,43 @@ def kind_of(process: int) -> str:
     return "worker" if line.startswith("ray::") or "default_worker" in line else ""
 
 
+def in_time(
+    runs: Runs, place: Place, seconds: float, disturb: Callable[[subprocess.Popen, float], bool]
+) -> int:
+    """Disturb a run; if it has ended before, disturb another one twice as early.
+
+    Args:
+        runs: The audit.
+        place: Folders of the case.
+        seconds: Expected duration of a run.
+        disturb: Disturbs a process within some seconds; returns whether it came in time.
+    """
+    while True:
+        driver = runs.start(place)
+        came = disturb(driver, seconds)
+        code = driver.wait(TIMEOUT)
+        if came:
+            return code
+        print(f"{place.root.name}: the run had ended before; again", flush=True)
+        for folder in (place.store, place.out):
+            shutil.rmtree(folder, ignore_errors=True)
+        seconds /= 2
+
+
 def killed(runs: Runs, place: Place, kind: str, chance: random.Random, seconds: float) -> int:
     """Kill one process of a kind at a moment, with kill -9."""
-    driver = runs.start(place)
-    time.sleep(chance.uniform(0.05, 0.95) * seconds)
-    deadline = time.monotonic() + seconds
-    while driver.poll() is None and time.monotonic() < deadline:
-        candidates = [process for process in family(place) if kind_of(process) == kind]
-        if candidates:
-            os.kill(chance.choice(candidates), signal.SIGKILL)
-            break
-        time.sleep(0.05)
-    return driver.wait(TIMEOUT)
+
+    def kill(driver: subprocess.Popen, seconds: float) -> bool:
+        time.sleep(chance.uniform(0.05, 0.95) * seconds)
+        while driver.poll() is None:
+            candidates = [process for process in family(place) if kind_of(process) == kind]
+            if candidates:
+                os.kill(chance.choice(candidates), signal.SIGKILL)
+                return True
+            time.sleep(0.05)
+        return False
+
+    return in_time(runs, place, seconds, kill)
 
 
 def signalled(
@@ -258,13 +283,18 @@ def signalled(
     """Send signals to the driver, a twentieth of a second apart; SIGHUP to all of its group, as a
     terminal does.
     """
-    driver = runs.start(place)
-    time.sleep(chance.uniform(0.1, 0.9) * seconds)
-    for number in numbers:
-        if driver.poll() is None:
-            (os.killpg if number == signal.SIGHUP else os.kill)(driver.pid, number)
-            time.sleep(0.05)
-    return driver.wait(TIMEOUT)
+
+    def send(driver: subprocess.Popen, seconds: float) -> bool:
+        time.sleep(chance.uniform(0.1, 0.9) * seconds)
+        if driver.poll() is not None:
+            return False
+        for number in numbers:
+            if driver.poll() is None:
+                (os.killpg if number == signal.SIGHUP else os.kill)(driver.pid, number)
+                time.sleep(0.05)
+        return True
+
+    return in_time(runs, place, seconds, send)
 
 
 @contextmanager

@@ -187,6 +187,10 @@ class Finder:
             {KILL}
 sys.meta_path.insert(0, Finder())
 """
+WHILE_PARSED = f"""
+import bitleak.cli
+bitleak.cli.CommandGroup.parse_args = lambda *_: {KILL}
+"""
 WHILE_REPORTED = f"""
 import bitleak.cli
 bitleak.cli.print_error = lambda text: {KILL}
@@ -198,7 +202,11 @@ atexit.register(lambda: {KILL})
 
 
 @pytest.mark.parametrize(("name", "number"), [("TERM", 143), ("INT", 130), ("HUP", 129)])
-@pytest.mark.parametrize("moment", [WHILE_LOADED, WHILE_REPORTED], ids=["loaded", "reported"])
+@pytest.mark.parametrize(
+    "moment",
+    [WHILE_LOADED, WHILE_PARSED, WHILE_REPORTED],
+    ids=["loaded", "parsed", "reported"],
+)
 def test_a_signal_has_its_line_also_while_the_command_is_loaded_or_ends(moment, name, number):
     code, err = entered(moment.format(name), "audit", "" if moment == WHILE_REPORTED else "x")
     said = "interrupted" if name == "INT" else f"ended by SIG{name}"

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a task failed, 2 bad input or a full disk, 3 time was up b
 Nothing heavy is imported before a verb runs, so `--help` answers at once.
 """
 
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -21,10 +22,10 @@ from bitleak.cli import (
     quantize_command,
     store_command,
 )
-from bitleak.cli.exit_codes import OUTSIDE, CommandGroup, Stopped, report_stop
-from bitleak.core.command_end import print_error
+from bitleak.cli.exit_codes import OUTSIDE, SIGNALLED, CommandGroup, Stopped, report_stop
+from bitleak.core.command_end import print_error, report_signal
 from bitleak.core.errors import BitleakError, ExecutionError, InputError
-from bitleak.core.interrupts import raise_on_signals
+from bitleak.core.interrupts import last_signal, raise_on_signals
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -91,6 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
     with raise_on_signals():
         try:
             code = app(args=arguments, standalone_mode=False)
+            if code == SIGNALLED + signal.SIGINT:
+                # Typer turns a signal that comes before a verb has begun into this code, silently
+                return report_signal(last_signal(), arguments)
         except typer.Exit as exit_:
             return exit_.exit_code
         except Stopped as stopped:

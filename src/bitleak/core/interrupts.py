@@ -53,11 +53,14 @@ class Ended(KeyboardInterrupt):
 
 
 class _State:
-    """Depth of this process in `uninterrupted`, the delayed signal, and the time of the first."""
+    """Depth of this process in `uninterrupted`, the delayed signal, and the signal that was raised
+    last with its time.
+    """
 
     depth = 0
     waiting: int | None = None
     since: float | None = None
+    raised: int = signal.SIGINT
 
 
 @contextmanager
@@ -136,6 +139,11 @@ def uninterrupted() -> Iterator[None]:
             _end(number)
 
 
+def last_signal() -> Ended:
+    """Return the signal that was raised last, for a library that has swallowed it."""
+    return Ended(_State.raised)
+
+
 def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
     """Return the interrupt in the chain of causes of an error, or None."""
     seen: set[int] = set()
@@ -168,6 +176,7 @@ def _end(number: int) -> None:
         interrupt_in(sys.exception()) is None
     ):  # the first, or one before it that a library has swallowed
         _State.since = time.monotonic()
+        _State.raised = number
         raise Ended(number)
     if _State.since is not None and time.monotonic() - _State.since > CLEANUP_SECONDS:
         os._exit(128 + number)

@@ -45,7 +45,7 @@ Budget = Annotated[
         help="Such as 9m: start no task that would not end in time, and leave with code 3 if some are left.",
     ),
 ]
-Models = Annotated[
+ModelRows = Annotated[
     str | None,
     typer.Option(
         "--models",

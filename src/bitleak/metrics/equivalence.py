@@ -1,7 +1,7 @@
 """Equivalence of two AUCs: not the absence of a difference, but one that is known to be small.
 
 Two one-sided tests at 5 % each (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15) show that a
-difference lies within +- `MARGIN` if its 90 % interval does. That interval comes from the paired 95 %
+difference lies within +- `EQUIVALENCE_MARGIN` if its 90 % interval does. That interval comes from the paired 95 %
 interval: the reach on each side, which is proportional to the quantile of the normal, times
 1.645 / 1.960. Over dedicated targets the reach is Student's, whose 90 % interval is narrower still, so
 that the test is on the safe side there.
@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from bitleak.core.types import Measure
 
-MARGIN = 0.005
+EQUIVALENCE_MARGIN = 0.005
 """Largest difference in AUC between equivalent references."""
 
 _SHARE = float(norm.ppf(0.95) / norm.ppf(0.975))
@@ -34,8 +34,8 @@ class Equivalence(NamedTuple):
 
     @property
     def is_shown(self) -> bool:
-        """Whether the interval lies within +- `MARGIN`."""
-        return max(-self.low, self.high) <= MARGIN
+        """Whether the interval lies within +- `EQUIVALENCE_MARGIN`."""
+        return max(-self.low, self.high) <= EQUIVALENCE_MARGIN
 
 
 def equivalence(difference: Measure) -> Equivalence | None:

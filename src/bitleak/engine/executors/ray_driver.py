@@ -1,5 +1,4 @@
-"""The process that talks to Ray for the executor `ray`: it does what it is asked, until it is told,
-or left, to stop.
+"""The process that talks to Ray for the executor `ray`, and stops when its parent says so or ends.
 
 Messages to it are batches to submit, numbers of seconds to wait for an outcome, and None = stop.
 It sends one `RayState` when it is ready and after each of these, `Progress` in between, and an
@@ -29,7 +28,7 @@ _SERVERS = {"raylet": "its raylet", "gcs_server": "its GCS server"}
 
 @dataclass(frozen=True)
 class RayStart:
-    """What the process needs to know.
+    """Settings of the process and of its cluster.
 
     Attributes:
         root: Root of the store.
@@ -77,7 +76,7 @@ def serve_ray(connection: Connection, start: RayStart) -> None:
 
     Args:
         connection: Connection to the parent.
-        start: What to do.
+        start: Settings of the process.
     """
     # alone with the cluster: only the parent decides on an end
     os.setsid()

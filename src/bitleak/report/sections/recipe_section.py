@@ -3,7 +3,7 @@
 from bitleak.core.metric_names import AUC, MATCHED, Metric
 from bitleak.core.types import Measure
 from bitleak.core.variants import OTHER, quantized_count
-from bitleak.metrics.equivalence import MARGIN, equivalence
+from bitleak.metrics.equivalence import EQUIVALENCE_MARGIN, equivalence
 from bitleak.report import format as text
 from bitleak.report.page_tables import Cell, PageSection, PageTable, figure_cell
 from bitleak.report.results_table import Table
@@ -110,7 +110,8 @@ def _equivalence(table: Table, attack: str, kind: str) -> str:
     off = f"are not shown equivalent to matched ones on {', '.join(undecided)}" if undecided else ""
     return (
         f"By {attack}, references {_title(kind, table)} {' and '.join(filter(None, (on, off)))}: equivalent "
-        f"means that the 90 % interval of the paired difference in AUC lies within +-{MARGIN:g} (two one-sided tests)."
+        "means that the 90 % interval of the paired difference in AUC lies within "
+        f"+-{EQUIVALENCE_MARGIN:g} (two one-sided tests)."
     )
 
 

@@ -248,7 +248,7 @@ def effective_number(
 
     Example:
         >>> [round(effective_number(r, 8, 31), 1) for r in (0.0, 0.8, 0.9, 1.0)]
-        [8.0, 15.2, 20.1, 31.0]
+        [8.0, 15.2, 20.0, 31.0]
     """
     square = np.square(np.asarray(correlation, np.float64))
     variance = (1 - square) * weight / quantized + square / references

@@ -86,7 +86,7 @@ class Variant:
 
     Example:
         >>> Variant.parse("fp32&obc-2")
-        Variant(kind='joint', labels=('fp32', 'obc-2'), quantizer='', levels=None)
+        Variant(kind='joint', labels=('fp32', 'obc-2'), quantizer='', levels=None, channel='')
         >>> str(Variant("noise", ("obc-2",)))
         'noise@obc-2'
     """

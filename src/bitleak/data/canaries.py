@@ -29,7 +29,7 @@ def canary_positions(pool: int, records: int, seed: int) -> Int64[np.ndarray, "c
 
     Example:
         >>> canary_positions(10, 4, seed=0).tolist()
-        [0, 4, 8, 9]
+        [1, 2, 3, 9]
     """
     if records > pool:
         raise ValueError(f"canaries must be at most the {pool} records of the pool, got {records}")

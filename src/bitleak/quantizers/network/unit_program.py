@@ -189,7 +189,7 @@ class _Compiler:
                 value = operator.attrgetter(str(node.target))(self.piece)
                 if isinstance(value, Tensor):
                     self._constants[node] = value
-            elif node.op == "call_module" and isinstance(node.args[0], fx.Node):
+            elif node.op == "call_module" and node.args and isinstance(node.args[0], fx.Node):
                 module = self.piece.get_submodule(str(node.target))
                 idle = type(module) in _IDENTITIES and not module.training
                 if idle and deviation(module) is None:

@@ -4,23 +4,25 @@ import pytest
 import yaml
 
 from bitleak.audit.part_of_models import rows_of
-from bitleak.cli import main
 from bitleak.core.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, tiny_config):
-    """Config and output folder of an audit that was made in one store."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "config.yaml").write_text(yaml.safe_dump(tiny_config))
-    places = ["--store", str(folder / "store"), "--out", str(folder / "out")]
-    assert main(["audit", str(folder / "config.yaml"), *places, "--executor", "serial"]) == 0
-    return folder
+def config(tmp_path_factory, tiny_config):
+    """Path of a config without much to do."""
+    few = {
+        "quantize": [{"name": "rtn", "levels": 4}],
+        "attacks": ["lira-online-fixed"],
+        "power": False,
+    }
+    train = {"epochs": 1, "batch": 32, "augment": []}
+    path = tmp_path_factory.mktemp("parts") / "config.yaml"
+    path.write_text(yaml.safe_dump({**tiny_config, **few, "train": train}))
+    return path
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_an_audit_made_in_two_parts_has_the_figures_of_one(undisturbed, bitleak, tmp_path):
-    config = undisturbed / "config.yaml"
+def test_an_audit_made_in_two_parts_has_the_figures_of_one(config, bitleak, tmp_path):
     serial = ["--executor", "serial"]
     for part, rows in (("a", "0-2"), ("b", "3,4-5")):
         store = ["--store", tmp_path / part]
@@ -36,14 +38,14 @@ def test_an_audit_made_in_two_parts_has_the_figures_of_one(undisturbed, bitleak,
     whole = ["--store", tmp_path / "whole"]
     assert bitleak("store", "import", "a.tar", "b.tar", *whole)[0] == 0
     assert bitleak("audit", config, *whole, *serial, "--out", tmp_path / "out")[0] == 0
-    assert (tmp_path / "out" / "results.csv").read_bytes() == (
-        undisturbed / "out" / "results.csv"
-    ).read_bytes()
+    one = ["--store", tmp_path / "one", "--out", tmp_path / "of-one"]
+    assert bitleak("audit", config, *one, *serial)[0] == 0
+    results = [(tmp_path / name / "results.csv").read_bytes() for name in ("out", "of-one")]
+    assert results[0] == results[1]
     assert not list((tmp_path / "whole").glob("train/*/*"))
 
 
-def test_the_plan_of_a_part_counts_its_tasks_alone(undisturbed, bitleak, tmp_path):
-    config = undisturbed / "config.yaml"
+def test_the_plan_of_a_part_counts_its_tasks_alone(config, bitleak, tmp_path):
     code, out, _ = bitleak("plan", config, "--store", tmp_path / "none", "--models", "5")
     assert code == 0
     counts = dict(line.split()[:2] for line in out.splitlines() if len(line.split()) == 3)
@@ -63,20 +65,18 @@ def test_the_plan_of_a_part_counts_its_tasks_alone(undisturbed, bitleak, tmp_pat
         ("6", "--models: this audit's models are 0 to 5, got 6"),
     ],
 )
-def test_models_that_the_audit_does_not_have_are_refused(
-    undisturbed, bitleak, tmp_path, text, message
-):
+def test_models_that_the_audit_does_not_have_are_refused(config, bitleak, tmp_path, text, message):
     store = tmp_path / "none"
     options = ["--store", store, "--models", text]
-    code, _, err = bitleak("audit", undisturbed / "config.yaml", *options)
+    code, _, err = bitleak("audit", config, *options)
     assert code == 2
     assert message in err
     assert not store.exists()
 
 
-def test_a_target_has_no_rows_to_choose(undisturbed, bitleak, tmp_path):
+def test_a_target_has_no_rows_to_choose(config, bitleak, tmp_path):
     options = ["--tier", "2", "--models", "0", "--store", tmp_path / "store"]
-    code, _, err = bitleak("audit", undisturbed / "config.yaml", *options)
+    code, _, err = bitleak("audit", config, *options)
     assert code == 2
     assert "--models is for configs without a target" in err
 

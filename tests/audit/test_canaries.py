@@ -25,7 +25,7 @@ RAW = {
     "data": {"name": "digits", "limit": 400},
     "split": {"models": 8, "targets": 2, "population": 40},
     "model": {"name": "cnn", "width": 16},
-    "train": {"epochs": 30, "batch": 16, "augment": []},
+    "train": {"epochs": 20, "batch": 16, "augment": []},
     "calibration": {"records": 32},
     "quantize": [{"name": "rtn", "levels": [256]}],
     "attacks": ["lira-online-fixed", "threshold"],
@@ -131,11 +131,11 @@ def test_the_resolved_config_reads_as_the_same():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, undrawn):
+def finished(tmp_path_factory, undrawn, unchecked):
     folder = tmp_path_factory.mktemp("canaries")
     prepared = prepare(validate({**RAW, "canaries": CANARIES}), device="cpu")
     store = Store(folder / "store")
-    with undrawn():
+    with undrawn(), unchecked():
         report = audit(prepared, out=folder, store=store, executor="serial", workers=1)
     assert not report.failed
     return folder, store, prepared, read_rows(folder)

@@ -105,10 +105,10 @@ def test_the_resolved_config_reads_as_the_same():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, undrawn):
+def finished(tmp_path_factory, undrawn, unchecked):
     folder = tmp_path_factory.mktemp("channels")
     prepared = prepare(validate({**RAW, "channels": CHANNELS}), device="cpu")
-    with undrawn():
+    with undrawn(), unchecked():
         report = audit(
             prepared, out=folder, store=Store(folder / "store"), executor="serial", workers=1
         )

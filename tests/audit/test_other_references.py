@@ -86,11 +86,11 @@ def test_the_resolved_config_reads_as_the_same():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, undrawn):
+def finished(tmp_path_factory, undrawn, unchecked):
     folder = tmp_path_factory.mktemp("other")
     raw = {**RAW, "references": ["fp32", "matched", OTHER]}
     prepared, store = prepare(validate(raw), device="cpu"), Store(folder / "store")
-    with undrawn():
+    with undrawn(), unchecked():
         audit(prepared, out=folder / "out", store=store, executor="serial", workers=1)
     return prepared, store, folder / "out"
 
@@ -237,6 +237,7 @@ def test_the_resolved_config_with_a_preset_reads_as_the_same():
     assert resolved(config)["references"] == BY_PRESET["references"]
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_rows_and_the_page_of_a_preset_have_the_difference_from_matched(tmp_path, undrawn):
     raw = {**BY_PRESET, "quantize": [{"name": "obc", "levels": [4], "last": 256}]}
     prepared, store = prepare(validate(raw), device="cpu"), Store(tmp_path / "store")

@@ -144,10 +144,10 @@ def test_a_plan_says_what_the_quantized_references_are_worth():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, undrawn):
+def finished(tmp_path_factory, undrawn, unchecked):
     folder = tmp_path_factory.mktemp("partly")
     prepared, store = prepare(validate(RAW), device="cpu"), Store(folder / "store")
-    with undrawn():
+    with undrawn(), unchecked():
         audit(prepared, out=folder / "out", store=store, executor="serial", workers=1)
     return prepared, store, folder / "out"
 
@@ -205,6 +205,7 @@ def test_the_note_has_correlation_and_worth(finished):
 DEDICATED = {"mode": "dedicated", "targets": 3, "shadows": 12, "population": 20, "pairs": True}
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_dedicated_targets_have_shadows_in_pairs_of_which_some_are_quantized(tmp_path, undrawn):
     """Three targets, so that the pairs of shadows do not begin at an even row."""
     raw = {**RAW, "split": DEDICATED, "references": ["fp32", {"kind": "matched", "quantized": 8}]}

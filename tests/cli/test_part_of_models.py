@@ -21,7 +21,7 @@ def config(tmp_path_factory, tiny_config):
     return path
 
 
-@pytest.mark.usefixtures("without_figures")
+@pytest.mark.usefixtures("without_figures", "shapes_unchecked")
 def test_an_audit_made_in_two_parts_has_the_figures_of_one(config, bitleak, tmp_path):
     serial = ["--executor", "serial"]
     for part, rows in (("a", "0-2"), ("b", "3,4-5")):

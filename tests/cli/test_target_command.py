@@ -17,9 +17,9 @@ from bitleak.report import read_summary
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch, undrawn):
+def config(tmp_path, monkeypatch, undrawn, unchecked):
     """A target with its data, in the folder of the command; its reports have no figures."""
-    with undrawn():
+    with undrawn(), unchecked():
         yield target_of(tmp_path, monkeypatch)
 
 

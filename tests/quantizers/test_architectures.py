@@ -25,6 +25,9 @@ from bitleak.quantizers.scheme import quantizable
 from bitleak.registry import QUANTIZERS, find
 from bitleak.single_network import load_quantized, save_quantized
 
+# contracts/test_quantizers.py checks the shapes and types of the same functions
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
+
 METHODS = {
     "rtn": RoundToNearest(),
     "adaround": AdaRound(iterations=60, learning_rate=0.3),

@@ -23,6 +23,9 @@ from bitleak.quantizers.network.norm_statistics import reestimate
 from bitleak.quantizers.obc import OBC
 from bitleak.quantizers.rtn import RoundToNearest
 
+# contracts/test_quantizers.py checks the shapes and types of the same functions
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
+
 METHODS = {
     "rtn": RoundToNearest(),
     "adaround": AdaRound(iterations=60, learning_rate=0.2, regularization=0.1),

@@ -157,7 +157,10 @@ def test_the_tables_say_what_the_files_hold(quantize, tmp_path, state_dict):
     assert code == 0, out + err
     folder = tmp_path / "out"
     found = load_quantized(folder / "obc-3")
-    layers = [line for line in lines(folder / "layers.csv") if line["precision"] == "3"]
+    of_both = lines(folder / "layers.csv")
+    layers = [line for line in of_both if line["precision"] == "3"]
+    # the precisions share their work, which is counted for the first
+    assert all(float(line["seconds"]) > 0 for line in of_both if line["precision"] == "16")
     assert [line["layer"] for line in layers] == list(found.layers)
     for line in layers:
         layer = found.layers[line["layer"]]
@@ -166,7 +169,7 @@ def test_the_tables_say_what_the_files_hold(quantize, tmp_path, state_dict):
             len(set(row.ravel().tolist())) for row in layer.codes
         )
         assert float(line["relative_error"]) == found.record[line["layer"]]["relative_error"]
-        assert float(line["seconds"]) > 0
+        assert float(line["seconds"]) >= 0
         assert set(json.loads(line["record"])) >= {"dead"}
     assert [int(line["levels"]) for line in layers][-1] == 256
     fp32, sixteen, three = lines(folder / "table.csv")

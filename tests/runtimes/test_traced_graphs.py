@@ -16,6 +16,9 @@ from bitleak.runtimes import traced_graphs
 from bitleak.runtimes.network_kinds import network_kind
 from bitleak.runtimes.onnx_export import export_network
 
+# the steps of these runs have tests of their own, with the checks
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
+
 OUTSIDE = replace(SPEC, name="external", options={"factory": "zoo:make"})
 EXAMPLE = torch.zeros(2, 3, 8, 8)
 

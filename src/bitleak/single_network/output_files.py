@@ -29,7 +29,7 @@ class PrecisionResult:
         quantized: Codes, grids and the rest.
         figures: Accuracy, agreement and size.
         seconds: Wall-clock seconds by layer, and `total`. A layer's are counted from the layer
-            before it; statistics that precisions share are counted for the first of them.
+            before it; work that precisions share is counted for the first of them.
         files: Names of its files.
     """
 

@@ -13,6 +13,9 @@ from bitleak.audit.target.record_lists import known_records, parted
 from bitleak.core.errors import ConfigError
 from bitleak.train.fit import TrainingRecords
 
+# the steps of these runs have tests of their own, with the checks
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
+
 RECIPE = bitleak.Recipe(epochs=6, learning_rate=0.02, batch=64, augment=())
 OPTIONS = {"mean": MEAN, "deviation": DEVIATION, "fpr": (0.05,), "recipe": RECIPE, "references": 3}
 

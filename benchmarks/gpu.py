@@ -7,9 +7,9 @@
   ResNet-18: an epoch of training, queries, its three methods at three precisions; and the hours that
   `bitleak plan` expects of the whole config at these rates.
 - `trainer` (`trainer.json`): images per second of several models at a time against the common loop
-  (5 times as many are asked), and the share of the measured matrix rate (25 % are asked; `training.py gpu`).
+  (the aim is 5 times as many), and the share of the measured matrix rate (the aim is 25 %; `training.py gpu`).
 - `methods` (`methods.json`): seconds of the paper's three methods at three precisions on one network
-  (60 s are asked), by variant, from the tasks of `rates`.
+  (the aim is 60 s), by variant, from the tasks of `rates`.
 - `models` (`results.bitleak`): with the minutes that are left, models and answers of the paper's
   config on the packed records, for `bitleak store import`.
 

@@ -85,6 +85,18 @@ def test_a_signal_while_a_cluster_starts_ends_the_run_and_the_start(run, tmp_pat
     assert nothing_is_left(tmp_path)
 
 
+def test_a_cluster_that_says_nothing_is_given_up(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray, "SILENCE", 5.0)
+    start = time.monotonic()
+    with pytest.raises(ExecutionError) as silent:
+        run(toy_ray.start_in_silence)
+    assert str(silent.value) == (
+        "the Ray cluster has not answered for 5 seconds; the same command goes on from the results in the store"
+    )
+    assert time.monotonic() - start < 30
+    assert nothing_is_left(tmp_path)
+
+
 def test_a_cluster_that_the_program_has_joined_is_used_with_its_environment(monkeypatch):
     context = SimpleNamespace(gcs_address="head:1", runtime_env={"pip": ["x"]})
     stand_in = SimpleNamespace(is_initialized=lambda: True, get_runtime_context=lambda: context)

@@ -38,6 +38,11 @@ from bitleak.engine.worker import Outcome, Progress, Runtime, ignore, log_path
 WAIT = 1.0
 """Seconds that a request for an outcome may take; the executor can be closed in between."""
 
+SILENCE = 180.0
+"""Seconds without a message after which a cluster counts as gone. Ray waits for ever for its raylet if
+a worker is killed at the wrong moment of a start; replies take about a second, starts up to a minute.
+"""
+
 LEAVE = 3.0
 """Seconds to cancel tasks and to leave a cluster that was joined."""
 
@@ -156,9 +161,15 @@ class Ray:
         return self._state
 
     def _reply(self, on_step: Callable[[Progress], None]) -> RayState:
-        """Wait for the reply to a request, or to the start."""
+        """Wait for the reply to a request, or to the start.
+
+        Raises:
+            ExecutionError: The cluster has gone, or says nothing for too long.
+        """
         while True:
             try:
+                if not self._pipe.poll(SILENCE):
+                    raise self._silent()
                 message: Any = self._pipe.recv()
             except (EOFError, OSError):
                 raise self._lost() from None
@@ -183,6 +194,12 @@ class Ray:
         return ExecutionError(
             f"{cluster} has gone: the process that talks to it {ending(self._process.exitcode)}"
             f"{words and f', after {words!r}'}; {again(self._state.own)}"
+        )
+
+    def _silent(self) -> ExecutionError:
+        cluster = f"the Ray cluster at {self.address}" if self.address else "the Ray cluster"
+        return ExecutionError(
+            f"{cluster} has not answered for {SILENCE:g} seconds; {again(self._state.own)}"
         )
 
     def _leave(self) -> None:

@@ -1,9 +1,12 @@
 """`--models`: parts of an audit that are made by machines without a common store."""
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 
-from bitleak.audit.part_of_models import rows_of
+from bitleak.cli.options import rows_of
 from bitleak.core.errors import ConfigError
 
 
@@ -85,3 +88,16 @@ def test_ranges_and_numbers_may_overlap():
     assert rows_of("2-4, 3,0") == (0, 2, 3, 4)
     with pytest.raises(ConfigError):
         rows_of("1-")
+
+
+def test_a_config_is_refused_before_pytorch_is_loaded(tmp_path):
+    """Else it would be loaded before the process that workers are forked from starts to load it."""
+    (tmp_path / "config.yaml").write_text("data: {name: digits}")
+    code = (
+        "import sys; from bitleak.cli import main; "
+        "print(main(['audit', 'config.yaml', '--models', '0']), 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["2", "False"]

@@ -1,6 +1,5 @@
 """A part of an audit: the answers and sizes of some models, for machines that share no store."""
 
-import re
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -10,25 +9,6 @@ from bitleak.engine.graph import descendants
 
 PART_STAGES = ("query", "weigh")
 """Stages of the results that an audit needs of a model; weights are not among them."""
-
-
-def rows_of(text: str) -> tuple[int, ...]:
-    """Return the models that `0-3,7` stands for, in ascending order.
-
-    Raises:
-        ConfigError: It is no such list, or a range ends before it starts.
-
-    Example:
-        >>> rows_of("0-3,7")
-        (0, 1, 2, 3, 7)
-    """
-    rows: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise ConfigError(f"--models must be numbers and ranges such as 0-3,7, got {text!r}")
-        rows.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return tuple(sorted(rows))
 
 
 def of_models(prepared: Prepared, rows: Collection[int]) -> Prepared:

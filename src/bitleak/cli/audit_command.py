@@ -24,6 +24,7 @@ from bitleak.cli.options import (
     Settings,
     StoreFolder,
     Workers,
+    rows_of,
 )
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def show_plan(
 ) -> int:
     """Show the tasks to do and cached, the expected hours, disk and memory; do nothing."""
     from bitleak import audit as library
-    from bitleak.audit.part_of_models import of_models, rows_of
+    from bitleak.audit.part_of_models import of_models
     from bitleak.audit.preparation import dataset_of
     from bitleak.audit.reference_pilot import needed_references, pilot_curve
     from bitleak.cli.audit_progress import (
@@ -234,7 +235,6 @@ class _Options(NamedTuple):
 
 
 def _run(config: Path, out: Path, options: _Options, tier: int | None = None) -> int:
-    from bitleak.audit.part_of_models import of_models, rows_of
     from bitleak.config import override, read_config, validate
     from bitleak.core.errors import ConfigError
 
@@ -260,6 +260,7 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
 
         open_fork_server(Runtime.stages)
     from bitleak import audit as library
+    from bitleak.audit.part_of_models import of_models
     from bitleak.audit.preparation import dataset_of
     from bitleak.cli.audit_progress import (
         TaskBar,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bitleak.core.errors import ConfigError
+
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -130,3 +132,22 @@ def seconds_of(text: str, name: str = "time") -> float:
     if not 0 < seconds < math.inf:
         raise ValueError(f"{name} must be a time such as 9m, 90s or 1h30m, got {text!r}")
     return seconds
+
+
+def rows_of(text: str) -> tuple[int, ...]:
+    """Return the models that `0-3,7` stands for, in ascending order.
+
+    Raises:
+        ConfigError: It is no such list, or a range ends before it starts.
+
+    Example:
+        >>> rows_of("0-3,7")
+        (0, 1, 2, 3, 7)
+    """
+    rows: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ConfigError(f"--models must be numbers and ranges such as 0-3,7, got {text!r}")
+        rows.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(rows))

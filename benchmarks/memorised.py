@@ -1,0 +1,537 @@
+"""Networks that have learnt their members: the answers that are kept of each, and the tables from them.
+
+    python benchmarks/memorised.py collect CONFIG --store STORE [--data PATH] [--models 0 1 2] [--only NAME ...]
+    python benchmarks/memorised.py tables [--targets 4]
+
+`collect` reads the answers of `bitleak audit CONFIG --store STORE` (a population; `--models` makes it in
+parts), asks each model in the settings of `SETTINGS` as well, and writes what is kept of a model into one
+small file, `memorised_answers/model-NN.npz`: the confidence log p / (1 - p) of the true class for every
+record and query as float16, and a few figures. A setting that a file has is not made again, and a file is
+replaced as a whole, so that a part can end at any moment. Weights are not kept.
+
+`tables` needs these files alone: every model is a target in turn, by references that are all others but
+its complement. Confidences are compared as they came, as in the paper. Intervals are 95 %, about these
+models on other records.
+
+`SETTINGS` are the paper's known differences, for BRECQ at 1.58 bits with the last layer at 8, by the
+default preset:
+
+    grid      zero need not be in range of a grid (`grid: paper`)
+    tensor    one grid per tensor, not per output channel
+    norms     batch norm's statistics re-estimated after quantization, on 512 members and 512 non-members
+              without augmentation (the published code does so for OBC)
+    queries   two random crops with a random flip, drawn anew for every model, instead of the image and
+              its mirror image
+"""
+
+import argparse
+import io
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bitleak import audit as library
+from bitleak.attacks import attack_view, expand, recalibrated
+from bitleak.config import read_config, validate
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import (
+    CORRECT,
+    LOG_PROBABILITY,
+    LOGIT_SCALED,
+    SIGNALS,
+    AttackView,
+    Images,
+    Measure,
+    Outputs,
+    Splits,
+    Weights,
+)
+from bitleak.core.variants import FULL
+from bitleak.data import even_mask
+from bitleak.engine.codecs import decode, kind_of
+from bitleak.engine.store import Store
+from bitleak.metrics import measure
+
+FOLDER = Path(__file__).with_name("memorised_answers")
+POPULATION = "population.npz"
+BASE = "brecq-1.58+last8"
+WEIGHT_CHANGES = ("grid", "tensor", "norms")
+FRESH = "queries"
+NORM_RECORDS = 512
+BATCH = 64
+FPRS = (0.005, 0.01)
+KINDS = ("fp32", "recalibrated", "matched")
+ATTACKS = ("lira-online-shrunk", "lira-online-per_record", "lira-online-paper")
+
+
+class Setting(NamedTuple):
+    """What is done to a model beyond the audit's variants.
+
+    Attributes:
+        changes: Names of the differences; of `WEIGHT_CHANGES` and `FRESH`.
+        full: Whether the weights stay at full precision.
+    """
+
+    changes: tuple[str, ...]
+    full: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name among the answers, such as `brecq-1.58+last8/grid+norms`."""
+        return f"{FULL if self.full else BASE}/{'+'.join(self.changes)}"
+
+
+def settings() -> list[Setting]:
+    """Return each difference alone, all of them, and all but one."""
+    every = (*WEIGHT_CHANGES, FRESH)
+    chosen: list[tuple[str, ...]] = [(change,) for change in every]
+    chosen += [every, *combinations(every, len(every) - 1)]
+    return [Setting((FRESH,), full=True), *[Setting(changes) for changes in chosen]]
+
+
+@dataclass
+class ModelFile:
+    """What is kept of one model.
+
+    Attributes:
+        path: Its file.
+        confidences: By variant, `[records + population, queries]`.
+        facts: By variant, plain values: accuracies in percent, seconds.
+    """
+
+    path: Path
+    confidences: dict[str, np.ndarray]
+    facts: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelFile":
+        """Return the file's content, empty if there is none."""
+        if not path.exists():
+            return cls(path, {}, {})
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        facts = json.loads(bytes(arrays.pop("facts")).decode())
+        return cls(path, arrays, facts)
+
+    def add(self, name: str, outputs: Outputs, facts: Mapping[str, Any]) -> None:
+        """Keep the answers of a variant, and write the file."""
+        planes = [
+            signals[..., LOGIT_SCALED] for signals in (outputs.signals, outputs.population_signals)
+        ]
+        self.confidences[name] = np.concatenate(planes).astype(np.float16)
+        self.facts[name] = dict(facts)
+        text = np.frombuffer(json.dumps(self.facts).encode(), np.uint8)
+        write(self.path, {"facts": text, **self.confidences})
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an `.npz` file in one step."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_bytes(content.getvalue())
+    os.replace(partial, path)
+
+
+class Audited:
+    """The results of an audit in its store, and the models in further settings.
+
+    Args:
+        config: Its config.
+        store: The folder.
+        data: As in `bitleak audit`.
+    """
+
+    def __init__(self, config: Path, store: Path, data: Path | None) -> None:
+        self.config = validate(read_config(config))
+        self.plan = library.prepare(self.config, data=data).plan
+        self.store = Store(store)
+        self.keys = {(task.stage, task.label): task.key for task in self.plan.tasks}
+        self.images: Images = self.read(self.plan.images)
+        self.splits: Splits = self.read(self.plan.splits)
+        (trained,) = [task for task in self.plan.tasks if task.stage == "splits"]
+        self.with_canaries: Splits = self.read(trained.key)
+        self.variants = [FULL, *[entry.variant for entry in self.config.quantize]]
+
+    def read(self, key: str) -> Any:
+        """Return a result of the store."""
+        artifacts = self.store.read_key(key)
+        return decode(kind_of(artifacts), artifacts)
+
+    def has(self, stage: str, label: str) -> bool:
+        """Return whether a task's result is there."""
+        return self.store.find(self.keys[stage, label]) is not None
+
+    def weights(self, model: int) -> Weights:
+        """Return a trained model."""
+        return self.read(self.keys["train", f"train model {model}"])
+
+    def accuracies(self, model: int, outputs: Outputs) -> dict[str, float]:
+        """Return the shares of right answers in percent: members, non-members, test records."""
+        right = outputs.signals[:, 0, CORRECT] > 0.5
+        member = self.splits.member[model]
+        test = outputs.test_predictions == self.images.labels[self.splits.test]
+        parts = {"members": right[member], "others": right[~member], "test": test}
+        return {part: round(100 * float(share.mean()), 3) for part, share in parts.items()}
+
+
+def collect(options: argparse.Namespace) -> None:
+    """Write the files of the models."""
+    import torch
+
+    torch.set_num_threads(1)
+    audited = Audited(options.config, options.store, options.data)
+    split = audited.splits
+    write(
+        options.folder / POPULATION,
+        {
+            "member": np.packbits(split.member, axis=1),
+            "labels": audited.images.labels[split.pool].astype(np.uint8),
+            "population_labels": audited.images.labels[split.population].astype(np.uint8),
+            "seed": np.array(audited.config.seed),
+        },
+    )
+    for model in options.models or range(len(split.member)):
+        if not audited.has("query", f"query {FULL} of model {model}"):
+            print(f"model {model}: not in the store yet", flush=True)
+            continue
+        file = ModelFile.read(options.folder / f"model-{model:02d}.npz")
+        for variant in audited.variants:
+            label = f"query {variant} of model {model}"
+            if variant not in file.confidences and audited.has("query", label):
+                outputs = audited.read(audited.keys["query", label])
+                file.add(variant, outputs, audited.accuracies(model, outputs))
+        for setting in settings():
+            if setting.name in file.confidences or (
+                options.only and setting.name not in options.only
+            ):
+                continue
+            started = time.process_time()
+            outputs = asked(audited, model, setting)
+            facts = audited.accuracies(model, outputs)
+            facts["seconds"] = round(time.process_time() - started, 1)
+            file.add(setting.name, outputs, facts)
+            print(f"model {model}: {setting.name} {facts}", flush=True)
+
+
+def asked(audited: Audited, model: int, setting: Setting) -> Outputs:
+    """Return the answers of a model in a setting."""
+    from bitleak.models import load
+    from bitleak.models.fused_network import fused_by_spec
+    from bitleak.query import outputs
+
+    weights = audited.weights(model)
+    spec = weights.spec
+    assert spec is not None
+    floats = weights if setting.full else rounded(audited, model, setting)
+    network = fused_by_spec(load(floats).eval(), spec)
+    queries = audited.config.query.augment
+    answered = outputs(
+        network, audited.images, audited.splits, spec=spec, queries=queries, batch=BATCH
+    )
+    if FRESH not in setting.changes:
+        return answered
+    pool, population = (
+        fresh_signals(audited, network, spec, records, model, name, len(queries))
+        for name, records in (
+            ("pool", audited.splits.pool),
+            ("population", audited.splits.population),
+        )
+    )
+    # the accuracies stay those of the images as they are
+    pool[:, 0, CORRECT] = answered.signals[:, 0, CORRECT]
+    return replace(answered, signals=pool, population_signals=population)
+
+
+def rounded(audited: Audited, model: int, setting: Setting) -> Weights:
+    """Return a model's weights by BRECQ in a setting."""
+    import torch
+
+    from bitleak.models import load
+    from bitleak.models.precision import exact_float32
+    from bitleak.quantizers.brecq import BRECQ
+    from bitleak.steps.networks import calibration_images
+
+    weights = audited.weights(model)
+    spec, seed = weights.spec, audited.config.seed
+    assert spec is not None
+    (base,) = [entry for entry in audited.config.quantize if entry.variant == BASE]
+    network = load(weights).eval()
+    images = calibration_images(
+        audited.images,
+        audited.with_canaries,
+        spec,
+        base.calibration,
+        model=model,
+        seed=seed,
+        device="cpu",
+    )
+    changed = dict(base.options)
+    if "grid" in setting.changes:
+        changed["grid"] = "paper"
+    if "tensor" in setting.changes:
+        changed["granularity"] = "tensor"
+    quantizer = BRECQ(**changed, levels=3)
+    with exact_float32():
+        generator = torch.Generator().manual_seed(seed_for(seed, "quantize", model))
+        codes = replace(quantizer(network, images, generator), spec=spec)
+        floats = codes.dequantize()
+        if "norms" not in setting.changes:
+            return floats
+        return with_own_statistics(audited, model, weights, floats)
+
+
+def with_own_statistics(audited: Audited, model: int, full: Weights, floats: Weights) -> Weights:
+    """Return quantized weights whose batch norms normalise what the quantized layers give.
+
+    BRECQ folds batch norm, so that its weights hold gamma / sigma, and the norm is a shift. With gamma's
+    size and beta given back, and the statistics of the quantized layer's output, the norm does what
+    one that was never folded does: a factor of a layer's output changes nothing.
+    """
+    import torch
+    from torch import nn
+
+    from bitleak.data.augment import standardize
+    from bitleak.models import load
+    from bitleak.quantizers.network.norm_statistics import reestimate
+
+    original, network = load(full).eval(), load(floats).eval()
+    for name, norm in network.named_modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            before = original.get_submodule(name)
+            assert isinstance(before, nn.BatchNorm2d)
+            with torch.no_grad():
+                norm.weight.copy_(before.weight.abs())  # its sign is in the folded weights
+                norm.bias.copy_(before.bias)
+    spec, split = full.spec, audited.with_canaries
+    assert spec is not None
+    draw = np.random.default_rng(seed_for(audited.config.seed, "norm records", model))
+    sides = (split.pool[split.member[model]], split.pool[~split.member[model]])
+    chosen = np.concatenate([draw.choice(side, NORM_RECORDS, replace=False) for side in sides])
+    pixels = torch.from_numpy(audited.images.pixels[np.sort(chosen)])
+    reestimate(network, standardize(pixels, spec.mean, spec.std))
+    tensors = {name: value.numpy() for name, value in network.state_dict().items()}
+    return replace(floats, tensors={name: tensors[name] for name in floats.tensors})
+
+
+def fresh_signals(
+    audited: Audited,
+    network: Any,
+    spec: Any,
+    records: np.ndarray,
+    model: int,
+    part: str,
+    queries: int,
+) -> np.ndarray:
+    """Return the signals of records under random crops and flips of the model's own."""
+    import torch
+
+    from bitleak.core.signals import signals
+    from bitleak.data.augment import Standard, augmented
+    from bitleak.models.layout import evaluation_format
+    from bitleak.models.precision import exact_float32
+
+    layout = evaluation_format(network, spec, "cpu")
+    network = network.to(memory_format=layout)
+    standard = Standard.on("cpu", spec.mean, spec.std, layout)
+    seed = seed_for(audited.config.seed, "fresh queries", part, model)
+    generator = torch.Generator().manual_seed(seed)
+    planes = []
+    with torch.inference_mode(), exact_float32():
+        for _ in range(queries):
+            logits = []
+            for start in range(0, len(records), BATCH):
+                pixels = torch.from_numpy(audited.images.pixels[records[start : start + BATCH]])
+                changed = augmented(pixels, ("crop", "flip"), generator)
+                logits.append(network(standard(changed)).double().numpy())
+            planes.append(signals(np.concatenate(logits), audited.images.labels[records]))
+    return np.stack(planes, axis=1)
+
+
+class Answers:
+    """The answers that are kept, of all models.
+
+    Args:
+        folder: With the files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with np.load(folder / POPULATION, allow_pickle=False) as stored:
+            self.labels = stored["labels"].astype(np.int64)
+            packed, self.seed = stored["member"], int(stored["seed"])
+        self.member = np.unpackbits(packed, axis=1, count=len(self.labels)).astype(bool)
+        paths = [folder / f"model-{model:02d}.npz" for model in range(len(self.member))]
+        self.files = [ModelFile.read(path) for path in paths]
+        self._signals: dict[str, np.ndarray] = {}
+        self._scores: dict[tuple[str, str, str, bool, int], np.ndarray] = {}
+
+    def has(self, variant: str) -> bool:
+        """Return whether all models have answered in a variant."""
+        return all(variant in file.confidences for file in self.files)
+
+    def signals(self, variant: str) -> np.ndarray:
+        """Return the signals that follow from the confidence, `[models, records + population, queries, signals]`."""
+        if variant in self._signals:
+            return self._signals[variant]
+        confidence = np.stack([file.confidences[variant] for file in self.files]).astype(float)
+        planes = np.full((*confidence.shape, len(SIGNALS)), np.nan)
+        planes[..., LOGIT_SCALED] = confidence
+        planes[..., LOG_PROBABILITY] = -np.logaddexp(0.0, -confidence)
+        self._signals[variant] = planes[..., : 1 + max(LOGIT_SCALED, LOG_PROBABILITY)]
+        return self._signals[variant]
+
+    def view(self, target: int, variant: str, references: str) -> AttackView:
+        """Return the view of one target by all models but itself and its complement."""
+        member, records = self.member, len(self.labels)
+        alike = (member == member[target]).all(axis=1) | (member != member[target]).all(axis=1)
+        rows = np.flatnonzero(~alike)
+        of_target, of_references = self.signals(variant)[target], self.signals(references)[rows]
+        return attack_view(
+            target=of_target[:records],
+            references=of_references[:, :records],
+            member=member[rows],
+            use=even_mask(member[rows], seed_for(self.seed, "references", target)),
+            population_target=of_target[records:],
+            population_references=of_references[:, records:],
+            labels=self.labels,
+        )
+
+    def scores(
+        self, attack: str, variant: str, references: str, recalibrate: bool, targets: int
+    ) -> np.ndarray:
+        """Return the scores of the first targets."""
+        key = (attack, variant, references, recalibrate, targets)
+        if key not in self._scores:
+            (form,) = expand(attack)
+            views = (self.view(target, variant, references) for target in range(targets))
+            self._scores[key] = np.stack(
+                [form(recalibrated(view) if recalibrate else view) for view in views]
+            )
+        return self._scores[key]
+
+    def figures(
+        self, attack: str, variant: str, references: str, *, recalibrate: bool, targets: int
+    ) -> Mapping[str, Measure]:
+        """Return the means over the targets, and their difference from full precision."""
+        member = self.member[:targets]
+        scores = self.scores(attack, variant, references, recalibrate, targets)
+        baseline = None if variant == FULL else self.scores(attack, FULL, FULL, False, targets)
+        measured = measure(scores, member, fprs=FPRS, baseline=baseline, balanced=False)
+        return measured.aggregate
+
+    def mean_fact(self, variant: str, fact: str) -> float:
+        """Return the mean over the models of an accuracy in percent."""
+        return float(np.mean([file.facts[variant][fact] for file in self.files]))
+
+
+def adversaries(variant: str) -> dict[str, tuple[str, bool]]:
+    """Return the kinds of references: their variant, and whether the target is recalibrated."""
+    full = f"{FULL}/{FRESH}" if FRESH in variant else FULL
+    if variant in (FULL, full):
+        return {"fp32": (full, False)}
+    return {"fp32": (full, False), "recalibrated": (full, True), "matched": (variant, False)}
+
+
+def tables(options: argparse.Namespace) -> None:
+    """Print every table for which there are answers."""
+    answers = Answers(options.folder)
+    listed = [*answers.files[0].confidences]
+    complete = [variant for variant in listed if answers.has(variant)]
+    print("\n### Accuracies of full precision, in percent\n")
+    print("\n".join(accuracy_table(answers)))
+    targets = min(options.targets, len(answers.member))
+    plain = [variant for variant in complete if "/" not in variant]
+    differing = [variant for variant in complete if variant in (FULL, BASE) or "/" in variant]
+    for attack in options.attacks:
+        for heading, variants in (("Variants", plain), ("What differs", differing)):
+            print(f"\n### {heading}, `{attack}`\n")
+            print("\n".join(variant_table(answers, variants, attack, targets)), flush=True)
+    for metric in ("auc", f"tpr@{FPRS[-1]:g}"):
+        print(f"\n### Who knows what, `{options.attacks[0]}`, {metric}\n")
+        print("\n".join(cross_table(answers, plain, options.attacks[0], metric, targets)))
+
+
+def accuracy_table(answers: Answers) -> Iterator[str]:
+    """Yield the accuracies of every model."""
+    yield "| model | members | non-members | test |"
+    yield "|---|---|---|---|"
+    for model, file in enumerate(answers.files):
+        facts = file.facts[FULL]
+        cells = [f"{facts[part]:.2f}" for part in ("members", "others", "test")]
+        yield f"| {model} | {' | '.join(cells)} |"
+
+
+def variant_table(
+    answers: Answers, variants: Sequence[str], attack: str, targets: int
+) -> Iterator[str]:
+    """Yield accuracies, and AUC and TPRs by every kind of references."""
+    metrics = ("auc", *[f"tpr@{fpr:g}" for fpr in FPRS])
+    heads = [f"{metric}, `{kind}`" for metric in metrics for kind in KINDS]
+    yield f"| variant | members % | test % | {' | '.join(heads)} |"
+    yield f"|---|---|---|{'---|' * len(heads)}"
+    for variant in variants:
+        by_kind = {
+            kind: answers.figures(
+                attack, variant, references, recalibrate=recalibrate, targets=targets
+            )
+            for kind, (references, recalibrate) in adversaries(variant).items()
+        }
+        cells = [f"{answers.mean_fact(variant, part):.2f}" for part in ("members", "test")]
+        for metric in metrics:
+            cells += [cell(by_kind[kind][metric]) if kind in by_kind else "" for kind in KINDS]
+        yield f"| {variant} | {' | '.join(cells)} |"
+
+
+def cross_table(
+    answers: Answers, variants: Sequence[str], attack: str, metric: str, targets: int
+) -> Iterator[str]:
+    """Yield what references of one variant find in targets of another."""
+    yield f"| target | {' | '.join(f'by {variant}' for variant in variants)} |"
+    yield f"|---|{'---|' * len(variants)}"
+    for variant in variants:
+        cells = []
+        for references in variants:
+            found = answers.figures(attack, variant, references, recalibrate=False, targets=targets)
+            cells.append(f"{found[metric].value:.4f}")
+        yield f"| {variant} | {' | '.join(cells)} |"
+
+
+def cell(figure: Measure) -> str:
+    """Return a figure with its interval."""
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.4f}"
+    return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    collecting = commands.add_parser("collect")
+    collecting.add_argument("config", type=Path)
+    collecting.add_argument("--store", type=Path, required=True)
+    collecting.add_argument("--data", type=Path)
+    collecting.add_argument("--models", type=int, nargs="+")
+    collecting.add_argument("--only", nargs="+", help="names of further settings; all by default")
+    collecting.set_defaults(run=collect)
+    printing = commands.add_parser("tables")
+    printing.add_argument("--targets", type=int, default=18)
+    printing.add_argument("--attacks", nargs="+", default=ATTACKS)
+    printing.set_defaults(run=tables)
+    for command in (collecting, printing):
+        command.add_argument("--folder", type=Path, default=FOLDER)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

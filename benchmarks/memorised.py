@@ -13,7 +13,7 @@ replaced as a whole, so that a part can end at any moment. Weights are not kept.
 its complement. Confidences are compared as they came, as in the paper. Intervals are 95 %, about these
 models on other records.
 
-`SETTINGS` are the paper's known differences, for BRECQ at 1.58 bits with the last layer at 8, by the
+The settings are the paper's known differences, for BRECQ at 1.58 bits with the last layer at 8, by the
 default preset:
 
     grid      zero need not be in range of a grid (`grid: paper`)
@@ -31,7 +31,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,12 +87,17 @@ class Setting(NamedTuple):
         return f"{FULL if self.full else BASE}/{'+'.join(self.changes)}"
 
 
-def settings() -> list[Setting]:
-    """Return each difference alone, all of them, and all but one."""
-    every = (*WEIGHT_CHANGES, FRESH)
-    chosen: list[tuple[str, ...]] = [(change,) for change in every]
-    chosen += [every, *combinations(every, len(every) - 1)]
-    return [Setting((FRESH,), full=True), *[Setting(changes) for changes in chosen]]
+SETTINGS = (
+    Setting((FRESH,), full=True),
+    *[Setting((change,)) for change in (*WEIGHT_CHANGES, FRESH)],
+    Setting(("tensor", "norms", FRESH)),
+    Setting(("tensor", "norms")),
+    Setting(("tensor", FRESH)),
+    Setting(("grid", "norms", FRESH)),
+)
+"""Each difference alone, all of them, and all but one. The weights of a whole tensor have both signs, so that zero
+is in range of its grid in any case: with `tensor`, `grid` changes nothing and is left out, and all is all but `grid`.
+"""
 
 
 @dataclass
@@ -209,35 +213,104 @@ def collect(options: argparse.Namespace) -> None:
             if variant not in file.confidences and audited.has("query", label):
                 outputs = audited.read(audited.keys["query", label])
                 file.add(variant, outputs, audited.accuracies(model, outputs))
-        for setting in settings():
+        weights = RoundedWeights(audited, model)
+        for setting in SETTINGS:
             if setting.name in file.confidences or (
                 options.only and setting.name not in options.only
             ):
                 continue
             started = time.process_time()
-            outputs = asked(audited, model, setting)
+            outputs = asked(audited, model, setting, weights)
             facts = audited.accuracies(model, outputs)
             facts["seconds"] = round(time.process_time() - started, 1)
             file.add(setting.name, outputs, facts)
             print(f"model {model}: {setting.name} {facts}", flush=True)
 
 
-def asked(audited: Audited, model: int, setting: Setting) -> Outputs:
+class RoundedWeights:
+    """The weights of one model by BRECQ, each made once.
+
+    Args:
+        audited: The audit.
+        model: The model.
+    """
+
+    def __init__(self, audited: Audited, model: int) -> None:
+        self.audited, self.model = audited, model
+        self.full = audited.weights(model)
+        self._made: dict[tuple[str, ...], Weights] = {}
+
+    def of(self, setting: Setting) -> Weights:
+        """Return the weights in a setting."""
+        if setting.full:
+            return self.full
+        codes = tuple(change for change in ("grid", "tensor") if change in setting.changes)
+        if codes not in self._made:
+            self._made[codes] = self._rounded(codes)
+        if "norms" not in setting.changes:
+            return self._made[codes]
+        if (*codes, "norms") not in self._made:
+            self._made[*codes, "norms"] = with_own_statistics(
+                self.audited, self.model, self.full, self._made[codes]
+            )
+        return self._made[*codes, "norms"]
+
+    def _rounded(self, changes: tuple[str, ...]) -> Weights:
+        """Return the weights on a grid: the audit's own, or made here as the audit makes its own."""
+        import torch
+
+        from bitleak.models import load
+        from bitleak.models.precision import exact_float32
+        from bitleak.quantizers.brecq import BRECQ
+        from bitleak.steps.networks import calibration_images
+
+        audited, model, spec = self.audited, self.model, self.full.spec
+        assert spec is not None
+        if not changes:
+            return audited.read(audited.keys["quantize", f"{BASE} of model {model}"]).dequantize()
+        (base,) = [entry for entry in audited.config.quantize if entry.variant == BASE]
+        seed = audited.config.seed
+        images = calibration_images(
+            audited.images,
+            audited.with_canaries,
+            spec,
+            base.calibration,
+            model=model,
+            seed=seed,
+            device="cpu",
+        )
+        options = dict(base.options)
+        if "grid" in changes:
+            options["grid"] = "paper"
+        if "tensor" in changes:
+            options["granularity"] = "tensor"
+        with exact_float32():
+            generator = torch.Generator().manual_seed(seed_for(seed, "quantize", model))
+            codes = BRECQ(**options, levels=3)(load(self.full).eval(), images, generator)
+        return replace(codes, spec=spec).dequantize()
+
+
+def asked(audited: Audited, model: int, setting: Setting, weights: RoundedWeights) -> Outputs:
     """Return the answers of a model in a setting."""
     from bitleak.models import load
     from bitleak.models.fused_network import fused_by_spec
     from bitleak.query import outputs
 
-    weights = audited.weights(model)
-    spec = weights.spec
+    floats = weights.of(setting)
+    spec = floats.spec
     assert spec is not None
-    floats = weights if setting.full else rounded(audited, model, setting)
     network = fused_by_spec(load(floats).eval(), spec)
+    fresh = FRESH in setting.changes
     queries = audited.config.query.augment
     answered = outputs(
-        network, audited.images, audited.splits, spec=spec, queries=queries, batch=BATCH
+        network,
+        audited.images,
+        audited.splits,
+        spec=spec,
+        queries=queries[:1] if fresh else queries,
+        batch=BATCH,
     )
-    if FRESH not in setting.changes:
+    if not fresh:
         return answered
     pool, population = (
         fresh_signals(audited, network, spec, records, model, name, len(queries))
@@ -246,47 +319,9 @@ def asked(audited: Audited, model: int, setting: Setting) -> Outputs:
             ("population", audited.splits.population),
         )
     )
-    # the accuracies stay those of the images as they are
+    # accuracies are those of the images as they are
     pool[:, 0, CORRECT] = answered.signals[:, 0, CORRECT]
     return replace(answered, signals=pool, population_signals=population)
-
-
-def rounded(audited: Audited, model: int, setting: Setting) -> Weights:
-    """Return a model's weights by BRECQ in a setting."""
-    import torch
-
-    from bitleak.models import load
-    from bitleak.models.precision import exact_float32
-    from bitleak.quantizers.brecq import BRECQ
-    from bitleak.steps.networks import calibration_images
-
-    weights = audited.weights(model)
-    spec, seed = weights.spec, audited.config.seed
-    assert spec is not None
-    (base,) = [entry for entry in audited.config.quantize if entry.variant == BASE]
-    network = load(weights).eval()
-    images = calibration_images(
-        audited.images,
-        audited.with_canaries,
-        spec,
-        base.calibration,
-        model=model,
-        seed=seed,
-        device="cpu",
-    )
-    changed = dict(base.options)
-    if "grid" in setting.changes:
-        changed["grid"] = "paper"
-    if "tensor" in setting.changes:
-        changed["granularity"] = "tensor"
-    quantizer = BRECQ(**changed, levels=3)
-    with exact_float32():
-        generator = torch.Generator().manual_seed(seed_for(seed, "quantize", model))
-        codes = replace(quantizer(network, images, generator), spec=spec)
-        floats = codes.dequantize()
-        if "norms" not in setting.changes:
-            return floats
-        return with_own_statistics(audited, model, weights, floats)
 
 
 def with_own_statistics(audited: Audited, model: int, full: Weights, floats: Weights) -> Weights:

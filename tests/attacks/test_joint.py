@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from bitleak.attacks import Joint, LiRA, masked_view
-from bitleak.attacks.joint import believed, joint_ratios, slopes, weights
+from bitleak.attacks import Joint, LearnedJoint, LiRA, masked_view
+from bitleak.attacks.joint import (
+    joint_ratios,
+    slopes,
+    tuned,
+    weights,
+)
 from bitleak.attacks.player import player_view
 from bitleak.attacks.reference_sums import sums
 from bitleak.attacks.shrink import posterior
@@ -49,7 +54,6 @@ def test_scores_equal_a_loop_over_records(edge, worlds, slow, count):
         own, others = (share * of + 0.5 * rng.standard_normal(of.shape) for of in of_edge)
         view = worlds["view"](own, np.nan_to_num(others), edge.member, edge.use)
         views.append(replace(view, split=edge.split))
-    expected = slow_ratios(views, slow)
     tried = [player_view(view, np.random.default_rng(0)) for view in views]
     assert (
         min(
@@ -59,12 +63,18 @@ def test_scores_equal_a_loop_over_records(edge, worlds, slow, count):
         >= 2
     )
     played = [
-        [player_view(view, np.random.default_rng(player)) for view in views] for player in (0, 1)
+        [player_view(view, np.random.default_rng(player)) for view in views] for player in range(6)
     ]
-    ratios = np.concatenate(
-        [slow_ratios([view for view, _ in one], slow) for one in played], axis=1
-    )
-    believed = slow_weights(ratios, np.concatenate([one[0][1] for one in played]))
+    member = np.concatenate([one[0][1] for one in played])
+    tried = []
+    for first in range(count):
+        order = [first, *[place for place in range(count) if place != first]]
+        of_players = [slow_ratios([one[place][0] for place in order], slow) for one in played]
+        believed, loss = slow_weights(np.concatenate(of_players, axis=1), member)
+        tried.append((loss, believed, order))
+    clear = [one for one in tried if one[0] <= tried[0][0] - 3]
+    _, believed, order = min(clear or tried[:1], key=lambda one: one[0])
+    expected = slow_ratios([views[place] for place in order], slow)
     np.testing.assert_allclose(Joint()(views), believed @ expected, rtol=1e-5, atol=1e-5)
 
 
@@ -107,10 +117,9 @@ def slow_weights(ratios, member):
         return -likelihood + 0.5 * ((np.abs(point[1:]) - 1) ** 2).sum()
 
     options = {"xatol": 1e-9, "fatol": 1e-12, "maxiter": 5000, "maxfev": 5000}
-    found = np.abs(
-        minimize(cost, np.ones(1 + len(ratios)), method="Nelder-Mead", options=options).x[1:]
-    )
-    return found / found.max()
+    solution = minimize(cost, np.ones(1 + len(ratios)), method="Nelder-Mead", options=options)
+    found = np.abs(solution.x[1:])
+    return found / found.max(), solution.fun
 
 
 @pytest.mark.parametrize("telling", [(1.0, 1.0), (1.0, 0.0), (1.0, -0.5), (0.3, 1.0)])
@@ -118,19 +127,24 @@ def test_the_weights_are_those_of_logistic_regression(telling):
     rng = np.random.default_rng(4)
     member = np.arange(400) % 2 == 0
     ratios = np.array([rng.normal(share * (2.0 * member - 1.0), 1.4) for share in telling])
-    np.testing.assert_allclose(weights(ratios, member), slow_weights(ratios, member), atol=1e-4)
+    (found, loss), (expected, least) = weights(ratios, member), slow_weights(ratios, member)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert loss == pytest.approx(least, abs=1e-6)
 
 
 def test_without_references_to_spare_all_releases_count_alike(worlds):
     views, _ = releases(worlds, records=60, references=2)
-    np.testing.assert_array_equal(believed(views), [1.0, 1.0])
+    order, believed = tuned(views[::-1])
+    assert order == (0, 1)
+    np.testing.assert_array_equal(believed, [1.0, 1.0])
 
 
 def test_the_target_has_no_part_in_the_weights(worlds):
     views, _ = releases(worlds, records=400)
     rng = np.random.default_rng(1)
     blind = [replace(view, target=view.target[rng.permutation(400)]) for view in views]
-    np.testing.assert_array_equal(believed(blind), believed(views))
+    assert tuned(blind).order == tuned(views).order
+    np.testing.assert_array_equal(tuned(blind).weights, tuned(views).weights)
 
 
 def test_one_release_with_one_query_is_lira(worlds):
@@ -254,3 +268,21 @@ def test_releases_that_never_vary_have_finite_scores(worlds):
     member = worlds["pairs"](np.random.default_rng(0), 6, 20)
     view = worlds["view"](np.ones((20, 1)), np.ones((6, 20, 1)), member)
     assert np.isfinite(Joint()([view, view])).all()
+
+
+@pytest.mark.parametrize("attack", [Joint(), LearnedJoint()], ids=lambda attack: attack.name)
+def test_a_release_that_tells_clearly_more_is_the_first(worlds, attack):
+    """A copy that leaks far more, with slopes that differ between records, named first or last."""
+    rng = np.random.default_rng(7)
+    member = worlds["pairs"](rng, 18, 2000)
+    memory = rng.exponential(1.2, (2000, 1)) * member[:, :, None]
+    noise = rng.standard_normal((*member.shape, 1))
+    own = np.exp(0.8 * rng.standard_normal((2000, 1)))
+    weak = 0.4 * memory + own * noise
+    strong = memory + own**2 * noise + 0.5 * rng.standard_normal(noise.shape)
+    views = [worlds["view"](copy[0], copy[2:], member[2:]) for copy in (weak, strong)]
+    alone = [found(attack([view]), member[0])[0] for view in views]
+    assert alone[1] > alone[0] + 0.02
+    scores = attack(views)
+    np.testing.assert_array_equal(attack(views[::-1]), scores)
+    assert found(scores, member[0])[0] > alone[1] - 0.003

@@ -92,7 +92,7 @@ def test_it_is_not_below_the_gaussian_attack_where_that_is_right(worlds, referen
 @pytest.mark.parametrize("world", [of_opposite_correlation, of_steady_distance])
 def test_it_finds_what_members_differ_in_by_no_mean_and_no_covariance(worlds, world):
     views, member, best = world(worlds, 0)
-    assert found(Joint()(views), member)[0] < 0.6
+    assert found(Joint()(views), member)[0] < 0.68
     learned, perfect = (found(scores, member)[0] for scores in (LearnedJoint()(views), best))
     # it has to estimate centres and deviations of every record, which the perfect score knows
     assert perfect > 0.8

@@ -83,7 +83,7 @@ KEYS = {
     "noise": "93a0e483e93c",
     "matched": "6db90d0bb74f",
     "compare": "6e59405ec9d6",
-    "joint": "ce3e4c8c92c1",
+    "joint": "642f4778d4c1",
     "channel": "766a44793db9",
     "candidates": "442e1f0ecf00",
     "calibration": "6eaca93eaf06",

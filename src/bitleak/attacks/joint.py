@@ -36,14 +36,16 @@ the target. The prior of a weight is N(1, 1), under which the ratio is used as i
 then set to 1, which changes no order. If a player would leave a record less than 2 references per
 side, all weights are 1.
 
-The order of the releases matters where slopes differ between records: put the most informative
-first, such as full precision. The references must be `matched`. Comparing this attack with the best
-single release shows whether a copy leaks more than the original.
+*Order.* The order of the releases matters where slopes differ between records: the first counts as
+it is, the others by what they add. So each release is tried as the first, the others after it as
+they are given, and the order is the one whose regression has the least log loss on the players, if
+that is at least 3 nats below the given order's. (In the given order alone, with full precision before a
+copy that was trained on and leaks more, this attack lost 1.6 points of AUC to the copy alone.)
 
-Misleading where slopes differ between records and the least informative release comes first. Its
-AUC alone says nothing about several releases; only the difference from the best single one does.
+The references must be `matched`. Comparing this attack with the best single release shows whether a
+copy leaks more than the original. Its AUC alone says nothing about several releases.
 
-Cost: O(refs records releases (queries + releases)).
+Cost: O(refs records releases (queries + releases)), and once for every player and order on 5,000 records at most.
 """
 
 from collections.abc import Iterator, Sequence
@@ -63,10 +65,14 @@ from bitleak.core.types import AttackView, Scores
 
 SINGULAR = 1e-10
 """Share of the largest variance below which a direction of earlier releases has no slope."""
-_PLAYERS, PLAYER_RECORDS, FEWEST_OF_PLAYER = 2, 10_000, 2
+PLAYERS, PLAYER_RECORDS, FEWEST_OF_PLAYER = 6, 5_000, 2
 """Number of references that play the target, their records at most, their references per side at
 least.
 """
+
+
+CLEARLY = 3.0
+"""Nats by which the players' loss must fall for another order than the given one."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,7 @@ class Joint:
         """Return the weighted log-likelihood ratio of every record.
 
         Args:
-            views: One per release, of the same target, with the same references in the same order;
-                the most informative release first.
+            views: One per release, of the same target, with the same references in the same order.
 
         Raises:
             ValueError: There is no view, the views do not belong together, a record has fewer than
@@ -98,35 +103,73 @@ class Joint:
         inside, outside = views[0].member, views[0].outside
         refuse_few(inside, 2, self.name, side="IN")
         refuse_few(outside, 2, self.name, side="OUT")
-        ratios = joint_ratios(views)
-        return believed(views) @ ratios if len(views) > 1 else ratios[0]
+        order, believed = tuned(views)
+        return believed @ joint_ratios([views[place] for place in order])
 
 
-def believed(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases"]:
-    """Return the weight of each release's ratio, 0 to 1; without players all are 1."""
-    all_ratios, memberships = [], []
-    for player in range(_PLAYERS):
-        attempt = _tried(views, player)
-        if attempt is not None:
-            all_ratios.append(attempt[0])
-            memberships.append(attempt[1])
-    if not all_ratios:
-        return np.ones(len(views))
-    return weights(np.concatenate(all_ratios, axis=1), np.concatenate(memberships))
+class Tuned(NamedTuple):
+    """How the releases of a target are read together.
+
+    Attributes:
+        order: Places of the releases.
+        weights: Weight of each one's ratio beyond those before it, 0 to 1.
+    """
+
+    order: tuple[int, ...]
+    weights: Float64[np.ndarray, "releases"]
+
+
+def orders(releases: int) -> list[tuple[int, ...]]:
+    """Return the orders that are tried, the given one first.
+
+    Example:
+        >>> orders(3)
+        [(0, 1, 2), (1, 0, 2), (2, 0, 1)]
+    """
+    places = range(releases)
+    return [(first, *[place for place in places if place != first]) for first in places]
+
+
+def tuned(views: Sequence[AttackView]) -> Tuned:
+    """Return order and weights of the least loss on players; as given and 1 if there are none."""
+    given = Tuned(tuple(range(len(views))), np.ones(len(views)))
+    if len(views) == 1:
+        return given
+    players = [played for played in (_played(views, place) for place in range(PLAYERS)) if played]
+    if not players:
+        return given
+    member = np.concatenate([played[0][1] for played in players])
+    tried: list[tuple[float, Tuned]] = []
+    for order in orders(len(views)):
+        ratios = [joint_ratios([played[place][0] for place in order]) for played in players]
+        found, loss = weights(np.concatenate(ratios, axis=1), member)
+        tried.append((loss, Tuned(order, found)))
+    return tried[best_order([loss for loss, _ in tried], CLEARLY)][1]
+
+
+def best_order(losses: Sequence[float], gain: float) -> int:
+    """Return the place of the least loss if it is below the first one by a gain; else the first.
+
+    Example:
+        >>> best_order([100.0, 91.0], 10.0), best_order([100.0, 89.0, 70.0], 10.0)
+        (0, 2)
+    """
+    least = int(np.argmin(losses))
+    return least if losses[least] <= losses[0] - gain else 0
 
 
 def weights(
     ratios: Float64[np.ndarray, "releases records"], member: Bool[np.ndarray, "records"]
-) -> Float64[np.ndarray, "releases"]:
-    """Return the weights of a logistic regression of membership on log ratios; the largest is 1.
+) -> tuple[Float64[np.ndarray, "releases"], float]:
+    """Return the weights of a logistic regression of membership on log ratios, and its loss.
 
-    They are at least 0 and have the prior N(1, 1).
+    They are at least 0 and have the prior N(1, 1); the largest is then set to 1.
 
     Example:
         >>> rng = np.random.default_rng(0)
         >>> member = np.arange(2000) % 2 == 0
         >>> telling = rng.normal(2.0 * member - 1.0, np.sqrt(2.0))
-        >>> weights(np.stack([telling, rng.normal(size=2000)]), member).round(1).tolist()
+        >>> weights(np.stack([telling, rng.normal(size=2000)]), member)[0].round(1).tolist()
         [1.0, 0.0]
     """
     from scipy.optimize import minimize  # here, since it takes long
@@ -155,13 +198,13 @@ def weights(
     )
     fitted = solution.x[1:]
     largest = fitted.max()
-    return fitted / largest if largest > 0 else np.ones(len(ratios))
+    return fitted / largest if largest > 0 else np.ones(len(ratios)), float(solution.fun)
 
 
-def _tried(
+def _played(
     views: Sequence[AttackView], player: int
-) -> tuple[Float64[np.ndarray, "releases some"], Bool[np.ndarray, "some"]] | None:
-    """Return a player's ratios on some of the records, and its membership."""
+) -> list[tuple[AttackView, Bool[np.ndarray, "some"]]] | None:
+    """Return a player's views on some of the records, and its membership; None if it leaves too few references."""
     step = -(-len(views[0].target) // PLAYER_RECORDS)
     try:  # the same draws for every release, since these have the same membership
         played = [
@@ -169,10 +212,10 @@ def _tried(
         ]
     except TooFewForAttack:
         return None
-    view, member = played[0]
+    view, _ = played[0]
     if min(int(side.sum(axis=0).min()) for side in (view.member, view.outside)) < FEWEST_OF_PLAYER:
         return None
-    return joint_ratios([view for view, _ in played]), member
+    return played
 
 
 def every_record(view: AttackView, step: int, start: int = 0) -> AttackView:

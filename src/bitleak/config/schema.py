@@ -369,7 +369,7 @@ class Config:
             side.
         query: The forms in which every model is given each record.
         seed: The root of everything random.
-        joint: Sets of variants that one adversary sees together, the most informative one first.
+        joint: Sets of variants that one adversary sees together.
         joint_attacks: Attacks on these sets: names of the registry's `JOINT_ATTACKS`.
         utility_matched: Variants that are compared with noise of equal accuracy.
         calibration_inference: Inference of the calibration set, or None for no such attack.

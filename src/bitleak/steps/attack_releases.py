@@ -38,7 +38,7 @@ class AttackReleases:
     attack: str = later(JOINT)
 
     STAGE: ClassVar[str] = "joint"
-    VERSION: ClassVar[str] = "2"
+    VERSION: ClassVar[str] = "3"
 
     class Inputs(NamedTuple):
         """Answers release by release: the first release of all targets, then the second, and so on."""

@@ -140,7 +140,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".part")
+    partial = path.with_suffix(f".{os.getpid()}.part")
     partial.write_bytes(content.getvalue())
     os.replace(partial, path)
 

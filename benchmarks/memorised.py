@@ -1,7 +1,7 @@
 """Networks that have learnt their members: the answers that are kept of each, and the tables from them.
 
     python benchmarks/memorised.py collect CONFIG --store STORE [--data PATH] [--models 0 1 2] [--only NAME ...]
-    python benchmarks/memorised.py tables [--targets 4]
+    python benchmarks/memorised.py tables [--attacks NAME ...]
 
 `collect` reads the answers of `bitleak audit CONFIG --store STORE` (a population; `--models` makes it in
 parts), asks each model in the settings of `SETTINGS` as well, and writes what is kept of a model into one
@@ -9,9 +9,9 @@ small file, `memorised_answers/model-NN.npz`: the confidence log p / (1 - p) of 
 record and query as float16, and a few figures. A setting that a file has is not made again, and a file is
 replaced as a whole, so that a part can end at any moment. Weights are not kept.
 
-`tables` needs these files alone: every model is a target in turn, by references that are all others but
-its complement. Confidences are compared as they came, as in the paper. Intervals are 95 %, about these
-models on other records.
+`tables` needs these files alone: every model that has answered in a variant is a target in turn, by
+references that are all others but its complement; `matched` ones only if all models have. Confidences
+are compared as they came, as in the paper. Intervals are 95 %, about these models on other records.
 
 The settings are the paper's known differences, for BRECQ at 1.58 bits with the last layer at 8, by the
 default preset:
@@ -406,17 +406,21 @@ class Answers:
         paths = [folder / f"model-{model:02d}.npz" for model in range(len(self.member))]
         self.files = [ModelFile.read(path) for path in paths]
         self._signals: dict[str, np.ndarray] = {}
-        self._scores: dict[tuple[str, str, str, bool, int], np.ndarray] = {}
+        self._scores: dict[tuple[str, Adversary, tuple[int, ...]], np.ndarray] = {}
 
-    def has(self, variant: str) -> bool:
-        """Return whether all models have answered in a variant."""
-        return all(variant in file.confidences for file in self.files)
+    def models(self, variant: str) -> tuple[int, ...]:
+        """Return the models that have answered in a variant."""
+        return tuple(model for model, file in enumerate(self.files) if variant in file.confidences)
 
     def signals(self, variant: str) -> np.ndarray:
         """Return the signals that follow from the confidence, `[models, records + population, queries, signals]`."""
         if variant in self._signals:
             return self._signals[variant]
-        confidence = np.stack([file.confidences[variant] for file in self.files]).astype(float)
+        known = {model: self.files[model].confidences[variant] for model in self.models(variant)}
+        shape = next(iter(known.values())).shape
+        confidence = np.full((len(self.files), *shape), np.nan)
+        for model, values in known.items():
+            confidence[model] = values
         planes = np.full((*confidence.shape, len(SIGNALS)), np.nan)
         planes[..., LOGIT_SCALED] = confidence
         planes[..., LOG_PROBABILITY] = -np.logaddexp(0.0, -confidence)
@@ -439,104 +443,120 @@ class Answers:
             labels=self.labels,
         )
 
-    def scores(
-        self, attack: str, variant: str, references: str, recalibrate: bool, targets: int
-    ) -> np.ndarray:
-        """Return the scores of the first targets."""
-        key = (attack, variant, references, recalibrate, targets)
+    def scores(self, attack: str, adversary: "Adversary", targets: tuple[int, ...]) -> np.ndarray:
+        """Return the scores of targets."""
+        key = (attack, adversary, targets)
         if key not in self._scores:
             (form,) = expand(attack)
-            views = (self.view(target, variant, references) for target in range(targets))
+            views = (
+                self.view(target, adversary.variant, adversary.references) for target in targets
+            )
             self._scores[key] = np.stack(
-                [form(recalibrated(view) if recalibrate else view) for view in views]
+                [form(recalibrated(view) if adversary.recalibrate else view) for view in views]
             )
         return self._scores[key]
 
     def figures(
-        self, attack: str, variant: str, references: str, *, recalibrate: bool, targets: int
+        self, attack: str, adversary: "Adversary", targets: tuple[int, ...]
     ) -> Mapping[str, Measure]:
         """Return the means over the targets, and their difference from full precision."""
-        member = self.member[:targets]
-        scores = self.scores(attack, variant, references, recalibrate, targets)
-        baseline = None if variant == FULL else self.scores(attack, FULL, FULL, False, targets)
-        measured = measure(scores, member, fprs=FPRS, baseline=baseline, balanced=False)
-        return measured.aggregate
+        scores = self.scores(attack, adversary, targets)
+        baseline = None
+        if adversary.variant != FULL:
+            baseline = self.scores(attack, Adversary(FULL, FULL), targets)
+        member = self.member[list(targets)]
+        return measure(scores, member, fprs=FPRS, baseline=baseline, balanced=False).aggregate
 
     def mean_fact(self, variant: str, fact: str) -> float:
         """Return the mean over the models of an accuracy in percent."""
-        return float(np.mean([file.facts[variant][fact] for file in self.files]))
+        models = self.models(variant)
+        return float(np.mean([self.files[model].facts[variant][fact] for model in models]))
+
+    def adversaries(self, variant: str) -> dict[str, "Adversary"]:
+        """Return those with each kind of references that there are."""
+        full = f"{FULL}/{FRESH}" if FRESH in variant else FULL
+        found = {"fp32": Adversary(variant, full)}
+        if variant != full:
+            found["recalibrated"] = Adversary(variant, full, recalibrate=True)
+            if len(self.models(variant)) == len(self.files):
+                found["matched"] = Adversary(variant, variant)
+        return found
 
 
-def adversaries(variant: str) -> dict[str, tuple[str, bool]]:
-    """Return the kinds of references: their variant, and whether the target is recalibrated."""
-    full = f"{FULL}/{FRESH}" if FRESH in variant else FULL
-    if variant in (FULL, full):
-        return {"fp32": (full, False)}
-    return {"fp32": (full, False), "recalibrated": (full, True), "matched": (variant, False)}
+class Adversary(NamedTuple):
+    """What is attacked, and with what.
+
+    Attributes:
+        variant: Variant of the targets.
+        references: Variant of the references.
+        recalibrate: Whether the target's confidence is mapped to the references'.
+    """
+
+    variant: str
+    references: str
+    recalibrate: bool = False
 
 
 def tables(options: argparse.Namespace) -> None:
     """Print every table for which there are answers."""
     answers = Answers(options.folder)
-    listed = [*answers.files[0].confidences]
-    complete = [variant for variant in listed if answers.has(variant)]
+    listed = dict.fromkeys(name for file in answers.files for name in file.confidences)
     print("\n### Accuracies of full precision, in percent\n")
     print("\n".join(accuracy_table(answers)))
-    targets = min(options.targets, len(answers.member))
-    plain = [variant for variant in complete if "/" not in variant]
-    differing = [variant for variant in complete if variant in (FULL, BASE) or "/" in variant]
+    plain = [variant for variant in listed if "/" not in variant]
+    differing = [variant for variant in listed if variant in (FULL, BASE) or "/" in variant]
     for attack in options.attacks:
         for heading, variants in (("Variants", plain), ("What differs", differing)):
             print(f"\n### {heading}, `{attack}`\n")
-            print("\n".join(variant_table(answers, variants, attack, targets)), flush=True)
+            print("\n".join(variant_table(answers, variants, attack)), flush=True)
+    known = [name for name in plain if len(answers.models(name)) == len(answers.files)]
     for metric in ("auc", f"tpr@{FPRS[-1]:g}"):
         print(f"\n### Who knows what, `{options.attacks[0]}`, {metric}\n")
-        print("\n".join(cross_table(answers, plain, options.attacks[0], metric, targets)))
+        print("\n".join(cross_table(answers, known, options.attacks[0], metric)))
 
 
 def accuracy_table(answers: Answers) -> Iterator[str]:
     """Yield the accuracies of every model."""
     yield "| model | members | non-members | test |"
     yield "|---|---|---|---|"
-    for model, file in enumerate(answers.files):
-        facts = file.facts[FULL]
+    for model in answers.models(FULL):
+        facts = answers.files[model].facts[FULL]
         cells = [f"{facts[part]:.2f}" for part in ("members", "others", "test")]
         yield f"| {model} | {' | '.join(cells)} |"
 
 
-def variant_table(
-    answers: Answers, variants: Sequence[str], attack: str, targets: int
-) -> Iterator[str]:
+def variant_table(answers: Answers, variants: Sequence[str], attack: str) -> Iterator[str]:
     """Yield accuracies, and AUC and TPRs by every kind of references."""
     metrics = ("auc", *[f"tpr@{fpr:g}" for fpr in FPRS])
     heads = [f"{metric}, `{kind}`" for metric in metrics for kind in KINDS]
-    yield f"| variant | members % | test % | {' | '.join(heads)} |"
-    yield f"|---|---|---|{'---|' * len(heads)}"
+    yield f"| variant | targets | members % | test % | {' | '.join(heads)} |"
+    yield f"|---|---|---|---|{'---|' * len(heads)}"
     for variant in variants:
+        targets = answers.models(variant)
         by_kind = {
-            kind: answers.figures(
-                attack, variant, references, recalibrate=recalibrate, targets=targets
-            )
-            for kind, (references, recalibrate) in adversaries(variant).items()
+            kind: answers.figures(attack, adversary, targets)
+            for kind, adversary in answers.adversaries(variant).items()
         }
-        cells = [f"{answers.mean_fact(variant, part):.2f}" for part in ("members", "test")]
+        cells = [str(len(targets))]
+        cells += [f"{answers.mean_fact(variant, part):.2f}" for part in ("members", "test")]
         for metric in metrics:
             cells += [cell(by_kind[kind][metric]) if kind in by_kind else "" for kind in KINDS]
         yield f"| {variant} | {' | '.join(cells)} |"
 
 
 def cross_table(
-    answers: Answers, variants: Sequence[str], attack: str, metric: str, targets: int
+    answers: Answers, variants: Sequence[str], attack: str, metric: str
 ) -> Iterator[str]:
     """Yield what references of one variant find in targets of another."""
+    targets = tuple(range(len(answers.files)))
     yield f"| target | {' | '.join(f'by {variant}' for variant in variants)} |"
     yield f"|---|{'---|' * len(variants)}"
     for variant in variants:
-        cells = []
-        for references in variants:
-            found = answers.figures(attack, variant, references, recalibrate=False, targets=targets)
-            cells.append(f"{found[metric].value:.4f}")
-        yield f"| {variant} | {' | '.join(cells)} |"
+        found = [
+            answers.figures(attack, Adversary(variant, references), targets)[metric]
+            for references in variants
+        ]
+        yield f"| {variant} | {' | '.join(f'{figure.value:.4f}' for figure in found)} |"
 
 
 def cell(figure: Measure) -> str:
@@ -559,7 +579,6 @@ def main() -> None:
     collecting.add_argument("--only", nargs="+", help="names of further settings; all by default")
     collecting.set_defaults(run=collect)
     printing = commands.add_parser("tables")
-    printing.add_argument("--targets", type=int, default=18)
     printing.add_argument("--attacks", nargs="+", default=ATTACKS)
     printing.set_defaults(run=tables)
     for command in (collecting, printing):

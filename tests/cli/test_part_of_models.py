@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from bitleak.cli.options import rows_of
 from bitleak.core.errors import ConfigError
+
+GIVEN = Path(__file__).parents[2] / "examples" / "given-target" / "audit.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,15 @@ def test_a_target_has_no_rows_to_choose(config, bitleak, tmp_path):
     code, _, err = bitleak("audit", config, *options)
     assert code == 2
     assert "--models is for configs without a target" in err
+
+
+@pytest.mark.parametrize("command", ["audit", "plan"])
+def test_a_config_with_a_target_has_no_rows_to_choose(bitleak, tmp_path, command):
+    store = tmp_path / "store"
+    code, _, err = bitleak(command, GIVEN, "--models", "0", "--store", store)
+    assert code == 2
+    assert "--models is for configs without a target" in err
+    assert not store.exists()
 
 
 def test_ranges_and_numbers_may_overlap():

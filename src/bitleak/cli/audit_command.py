@@ -30,6 +30,9 @@ from bitleak.cli.options import (
 if TYPE_CHECKING:
     from bitleak.config import Config
 
+POPULATION_ROWS = "--models is for configs without a target: it names rows of a population"
+"""Message of `audit` and `plan`."""
+
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -140,6 +143,9 @@ def show_plan(
         raise ConfigError(
             "--pilot is for configs without a target: it counts models of a population"
         )
+    if models is not None and checked.target is not None:
+        raise ConfigError(POPULATION_ROWS)
+    rows = None if models is None else rows_of(models)
     curve = None if pilot is None else pilot_curve(pilot, checked.headline.attack)
     print_download(dataset_of(checked), data)
     if checked.target is not None:
@@ -149,8 +155,8 @@ def show_plan(
             prepared = plan_target(checked, tier, scratch, data=data, device=device)
     else:
         prepared = library.prepare(checked, data=data, device=device, on_this_machine=False)
-    if models is not None:
-        prepared = of_models(prepared, rows_of(models))
+    if rows is not None:
+        prepared = of_models(prepared, rows)
     # A plan makes no store, so a missing one has no results.
     opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None
     print_forecast(
@@ -243,7 +249,7 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
     checked = validate(override(read_config(config), options.settings or []))
     rows = None if options.models is None else rows_of(options.models)
     if rows is not None and (checked.target is not None or tier is not None):
-        raise ConfigError("--models is for configs without a target: it names rows of a population")
+        raise ConfigError(POPULATION_ROWS)
     if (tier is not None or checked.target is not None) and tier != 2:
         from bitleak.cli.target_command import RunOptions, run_target
 

@@ -66,6 +66,7 @@ FRESH = "queries"
 NORM_RECORDS = 512
 BATCH = 64
 FPRS = (0.005, 0.01)
+METRICS = ("auc", *[f"tpr@{fpr:g}" for fpr in FPRS])
 KINDS = ("fp32", "recalibrated", "matched")
 ATTACKS = ("lira-online-shrunk", "lira-online-per_record", "lira-online-paper")
 
@@ -507,10 +508,11 @@ def tables(options: argparse.Namespace) -> None:
     differing = [variant for variant in listed if variant in (FULL, BASE) or "/" in variant]
     for attack in options.attacks:
         for heading, variants in (("Variants", plain), ("What differs", differing)):
-            print(f"\n### {heading}, `{attack}`\n")
-            print("\n".join(variant_table(answers, variants, attack)), flush=True)
+            for metric in METRICS:
+                print(f"\n### {heading}, `{attack}`, {metric}\n")
+                print("\n".join(variant_table(answers, variants, attack, metric)), flush=True)
     known = [name for name in plain if len(answers.models(name)) == len(answers.files)]
-    for metric in ("auc", f"tpr@{FPRS[-1]:g}"):
+    for metric in METRICS:
         print(f"\n### Who knows what, `{options.attacks[0]}`, {metric}\n")
         print("\n".join(cross_table(answers, known, options.attacks[0], metric)))
 
@@ -525,22 +527,23 @@ def accuracy_table(answers: Answers) -> Iterator[str]:
         yield f"| {model} | {' | '.join(cells)} |"
 
 
-def variant_table(answers: Answers, variants: Sequence[str], attack: str) -> Iterator[str]:
-    """Yield accuracies, and AUC and TPRs by every kind of references."""
-    metrics = ("auc", *[f"tpr@{fpr:g}" for fpr in FPRS])
-    heads = [f"{metric}, `{kind}`" for metric in metrics for kind in KINDS]
-    yield f"| variant | targets | members % | test % | {' | '.join(heads)} |"
-    yield f"|---|---|---|---|{'---|' * len(heads)}"
+def variant_table(
+    answers: Answers, variants: Sequence[str], attack: str, metric: str
+) -> Iterator[str]:
+    """Yield accuracies, and a figure by every kind of references."""
+    heads = [f"`{kind}`" for kind in KINDS]
+    yield f"| variant | targets | members % | test % | {' | '.join(heads)} | `{KINDS[-1]}` less fp32 |"
+    yield f"|---|---|---|---|{'---|' * len(heads)}---|"
     for variant in variants:
         targets = answers.models(variant)
         by_kind = {
-            kind: answers.figures(attack, adversary, targets)
+            kind: answers.figures(attack, adversary, targets)[metric]
             for kind, adversary in answers.adversaries(variant).items()
         }
         cells = [str(len(targets))]
-        cells += [f"{answers.mean_fact(variant, part):.2f}" for part in ("members", "test")]
-        for metric in metrics:
-            cells += [cell(by_kind[kind][metric]) if kind in by_kind else "" for kind in KINDS]
+        cells += [f"{answers.mean_fact(variant, part):.1f}" for part in ("members", "test")]
+        cells += [cell(by_kind[kind]) if kind in by_kind else "" for kind in KINDS]
+        cells.append(change(by_kind[KINDS[-1]]) if KINDS[-1] in by_kind else "")
         yield f"| {variant} | {' | '.join(cells)} |"
 
 
@@ -561,9 +564,13 @@ def cross_table(
 
 def cell(figure: Measure) -> str:
     """Return a figure with its interval."""
-    if figure.low is None or figure.high is None:
-        return f"{figure.value:.4f}"
-    return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def change(figure: Measure) -> str:
+    """Return the paired difference from full precision with its interval."""
+    values = (figure.difference, figure.difference_low, figure.difference_high)
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*values)
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from bitleak import audit as library
 from bitleak.attacks import attack_view, expand, recalibrated
@@ -56,7 +57,7 @@ from bitleak.core.variants import FULL
 from bitleak.data import even_mask
 from bitleak.engine.codecs import decode, kind_of
 from bitleak.engine.store import Store
-from bitleak.metrics import measure
+from bitleak.metrics import measure, roc
 
 FOLDER = Path(__file__).with_name("memorised_answers")
 POPULATION = "population.npz"
@@ -65,7 +66,7 @@ WEIGHT_CHANGES = ("grid", "tensor", "norms")
 FRESH = "queries"
 NORM_RECORDS = 512
 BATCH = 64
-FPRS = (0.005, 0.01)
+FPRS = (0.001, 0.005, 0.01)
 METRICS = ("auc", *[f"tpr@{fpr:g}" for fpr in FPRS])
 KINDS = ("fp32", "recalibrated", "matched")
 ATTACKS = ("lira-online-shrunk", "lira-online-per_record", "lira-online-paper")
@@ -90,6 +91,7 @@ class Setting(NamedTuple):
 
 SETTINGS = (
     Setting((FRESH,), full=True),
+    Setting(("norms",), full=True),
     *[Setting((change,)) for change in (*WEIGHT_CHANGES, FRESH)],
     Setting(("tensor", "norms", FRESH)),
     Setting(("tensor", "norms")),
@@ -179,6 +181,18 @@ class Audited:
         """Return a trained model."""
         return self.read(self.keys["train", f"train model {model}"])
 
+    def calibration_sets(self) -> np.ndarray:
+        """Return for each model and audited record whether the model's calibration set holds it."""
+        from bitleak.steps.networks import calibration_records
+
+        (entry,) = [entry for entry in self.config.quantize if entry.variant == BASE]
+        split, seed = self.with_canaries, self.config.seed
+        sets = [
+            calibration_records(split, entry.calibration, model=model, seed=seed)
+            for model in range(len(split.member))
+        ]
+        return np.array([np.isin(self.splits.pool, chosen) for chosen in sets])
+
     def accuracies(self, model: int, outputs: Outputs) -> dict[str, float]:
         """Return the shares of right answers in percent: members, non-members, test records."""
         right = outputs.signals[:, 0, CORRECT] > 0.5
@@ -199,6 +213,7 @@ def collect(options: argparse.Namespace) -> None:
         options.folder / POPULATION,
         {
             "member": np.packbits(split.member, axis=1),
+            "calibration": np.packbits(audited.calibration_sets(), axis=1),
             "labels": audited.images.labels[split.pool].astype(np.uint8),
             "population_labels": audited.images.labels[split.population].astype(np.uint8),
             "seed": np.array(audited.config.seed),
@@ -243,8 +258,10 @@ class RoundedWeights:
 
     def of(self, setting: Setting) -> Weights:
         """Return the weights in a setting."""
-        if setting.full:
+        if setting.full and "norms" not in setting.changes:
             return self.full
+        if setting.full:
+            return with_own_statistics(self.audited, self.model, self.full, self.full)
         codes = tuple(change for change in ("grid", "tensor") if change in setting.changes)
         if codes not in self._made:
             self._made[codes] = self._rounded(codes)
@@ -326,9 +343,9 @@ def asked(audited: Audited, model: int, setting: Setting, weights: RoundedWeight
 
 
 def with_own_statistics(audited: Audited, model: int, full: Weights, floats: Weights) -> Weights:
-    """Return quantized weights whose batch norms normalise what the quantized layers give.
+    """Return weights whose batch norms normalise what their own layers give.
 
-    BRECQ folds batch norm, so that its weights hold gamma / sigma, and the norm is a shift. With gamma's
+    At full precision only the statistics change. BRECQ folds batch norm, so that its weights hold gamma / sigma, and the norm is a shift. With gamma's
     size and beta given back, and the statistics of the quantized layer's output, the norm does what
     one that was never folded does: a factor of a layer's output changes nothing.
     """
@@ -341,7 +358,7 @@ def with_own_statistics(audited: Audited, model: int, full: Weights, floats: Wei
 
     original, network = load(full).eval(), load(floats).eval()
     for name, norm in network.named_modules():
-        if isinstance(norm, nn.BatchNorm2d):
+        if isinstance(norm, nn.BatchNorm2d) and floats is not full:
             before = original.get_submodule(name)
             assert isinstance(before, nn.BatchNorm2d)
             with torch.no_grad():
@@ -402,8 +419,10 @@ class Answers:
     def __init__(self, folder: Path) -> None:
         with np.load(folder / POPULATION, allow_pickle=False) as stored:
             self.labels = stored["labels"].astype(np.int64)
-            packed, self.seed = stored["member"], int(stored["seed"])
-        self.member = np.unpackbits(packed, axis=1, count=len(self.labels)).astype(bool)
+            packed, self.seed = (stored["member"], stored["calibration"]), int(stored["seed"])
+        self.member, self.calibration = (
+            np.unpackbits(rows, axis=1, count=len(self.labels)).astype(bool) for rows in packed
+        )
         paths = [folder / f"model-{model:02d}.npz" for model in range(len(self.member))]
         self.files = [ModelFile.read(path) for path in paths]
         self._signals: dict[str, np.ndarray] = {}
@@ -476,11 +495,14 @@ class Answers:
     def adversaries(self, variant: str) -> dict[str, "Adversary"]:
         """Return those with each kind of references that there are."""
         full = f"{FULL}/{FRESH}" if FRESH in variant else FULL
-        found = {"fp32": Adversary(variant, full)}
-        if variant != full:
-            found["recalibrated"] = Adversary(variant, full, recalibrate=True)
-            if len(self.models(variant)) == len(self.files):
-                found["matched"] = Adversary(variant, variant)
+        if variant == full:
+            return {"fp32": Adversary(variant, full)}
+        found = {
+            "fp32": Adversary(variant, full),
+            "recalibrated": Adversary(variant, full, recalibrate=True),
+        }
+        if len(self.models(variant)) == len(self.files):
+            found["matched"] = Adversary(variant, variant)
         return found
 
 
@@ -511,6 +533,8 @@ def tables(options: argparse.Namespace) -> None:
             for metric in METRICS:
                 print(f"\n### {heading}, `{attack}`, {metric}\n")
                 print("\n".join(variant_table(answers, variants, attack, metric)), flush=True)
+    print(f"\n### Members in the calibration set, `{options.attacks[0]}`, tpr@{FPRS[-1]:g}\n")
+    print("\n".join(calibration_table(answers, plain, options.attacks[0], FPRS[-1])))
     known = [name for name in plain if len(answers.models(name)) == len(answers.files)]
     for metric in METRICS:
         print(f"\n### Who knows what, `{options.attacks[0]}`, {metric}\n")
@@ -545,6 +569,38 @@ def variant_table(
         cells += [cell(by_kind[kind]) if kind in by_kind else "" for kind in KINDS]
         cells.append(change(by_kind[KINDS[-1]]) if KINDS[-1] in by_kind else "")
         yield f"| {variant} | {' | '.join(cells)} |"
+
+
+def calibration_table(
+    answers: Answers, variants: Sequence[str], attack: str, fpr: float
+) -> Iterator[str]:
+    """Yield the TPR among members in the target's calibration set, and among its other members.
+
+    Both have the threshold of all non-members. The interval of their difference is Student's t over the
+    targets, whose calibration sets were drawn independently.
+    """
+    yield "| variant | references | in the calibration set | other members | difference |"
+    yield "|---|---|---|---|---|"
+    for variant in variants:
+        targets = answers.models(variant)
+        for kind, adversary in answers.adversaries(variant).items():
+            shares = []
+            for target, scores in zip(
+                targets, answers.scores(attack, adversary, targets), strict=True
+            ):
+                member, shown = answers.member[target], answers.calibration[target]
+                curve = roc(scores, member)
+                threshold = curve.thresholds[curve.last_point(fpr)]
+                groups = (member & shown, member & ~shown)
+                shares.append([(scores[group] >= threshold).mean() for group in groups])
+            inside, outside = np.mean(shares, axis=0)
+            apart = np.subtract(*np.transpose(shares))
+            reach = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
+            middle = apart.mean()
+            yield (
+                f"| {variant} | `{kind}` | {inside:.3f} | {outside:.3f} | "
+                f"{middle:+.3f} [{middle - reach:+.3f}, {middle + reach:+.3f}] |"
+            )
 
 
 def cross_table(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import nn
 
 from bitleak.config import CalibrationConfig
@@ -79,6 +80,21 @@ def check_origin(options: Mapping[str, Any], planned_with: str) -> None:
         )
 
 
+def calibration_records(
+    split: Splits, calibration: CalibrationConfig, *, model: int, seed: int
+) -> Int64[np.ndarray, "chosen"]:
+    """Return the records whose images a quantizer sees, in ascending order.
+
+    The draw depends on the model, not on the quantizer, so that quantizers are compared on the same images.
+    """
+    source = (
+        split.pool[split.member[model]] if calibration.source == "members" else split.calibration
+    )
+    generator = np.random.default_rng(seed_for(seed, "calibration", model))
+    # Sorted: the order of the draw must not decide the order of a quantizer's sums.
+    return np.sort(generator.choice(source, calibration.records, replace=False))
+
+
 def calibration_images(
     data: Images,
     split: Splits,
@@ -89,16 +105,9 @@ def calibration_images(
     seed: int,
     device: str,
 ) -> torch.Tensor:
-    """Return the images that a quantizer sees, standardised, all rounds one after the other.
-
-    The draw depends on the model, not on the quantizer, so that quantizers are compared on the same images.
-    """
+    """Return the images that a quantizer sees, standardised, all rounds one after the other."""
+    chosen = calibration_records(split, calibration, model=model, seed=seed)
     seed = seed_for(seed, "calibration", model)
-    source = (
-        split.pool[split.member[model]] if calibration.source == "members" else split.calibration
-    )
-    chosen = np.sort(np.random.default_rng(seed).choice(source, calibration.records, replace=False))
-    # Sorted above: the order of the draw must not decide the order of a quantizer's sums.
     pixels = torch.from_numpy(data.pixels[chosen]).to(device)
     generator = torch.Generator().manual_seed(seed_for(seed, "augment"))
     rounds = [augmented(pixels, calibration.augment, generator) for _ in range(calibration.rounds)]

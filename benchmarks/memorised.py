@@ -345,9 +345,10 @@ def asked(audited: Audited, model: int, setting: Setting, weights: RoundedWeight
 def with_own_statistics(audited: Audited, model: int, full: Weights, floats: Weights) -> Weights:
     """Return weights whose batch norms normalise what their own layers give.
 
-    At full precision only the statistics change. BRECQ folds batch norm, so that its weights hold gamma / sigma, and the norm is a shift. With gamma's
-    size and beta given back, and the statistics of the quantized layer's output, the norm does what
-    one that was never folded does: a factor of a layer's output changes nothing.
+    At full precision only the statistics change. BRECQ folds batch norm, so that its weights hold gamma /
+    sigma, and the norm is a shift. With gamma's size and beta given back, and the statistics of the
+    quantized layer's output, the norm does what one that was never folded does: a factor of a layer's
+    output changes nothing.
     """
     import torch
     from torch import nn

@@ -43,7 +43,11 @@ that is at least 3 nats below the given order's. (In the given order alone, with
 copy that was trained on and leaks more, this attack lost 1.6 points of AUC to the copy alone.)
 
 The references must be `matched`. Comparing this attack with the best single release shows whether a
-copy leaks more than the original. Its AUC alone says nothing about several releases.
+copy leaks more than the original.
+
+Misleading where it is read alone: its AUC says nothing about several releases, only the difference
+from the best single one does. And where releases differ between members and others by no mean and
+no covariance, see `joint_learned`.
 
 Cost: O(refs records releases (queries + releases)), and once for every player and order on 5,000 records at most.
 """

@@ -54,7 +54,7 @@ from bitleak.core.types import (
     Weights,
 )
 from bitleak.core.variants import FULL
-from bitleak.data import even_mask
+from bitleak.data import references as references_of
 from bitleak.engine.codecs import decode, kind_of
 from bitleak.engine.store import Store
 from bitleak.metrics import measure, roc
@@ -166,6 +166,7 @@ class Audited:
         self.splits: Splits = self.read(self.plan.splits)
         (trained,) = [task for task in self.plan.tasks if task.stage == "splits"]
         self.with_canaries: Splits = self.read(trained.key)
+        (self.base,) = [entry for entry in self.config.quantize if entry.variant == BASE]
         self.variants = [FULL, *[entry.variant for entry in self.config.quantize]]
 
     def read(self, key: str) -> Any:
@@ -185,10 +186,9 @@ class Audited:
         """Return for each model and audited record whether the model's calibration set holds it."""
         from bitleak.steps.networks import calibration_records
 
-        (entry,) = [entry for entry in self.config.quantize if entry.variant == BASE]
         split, seed = self.with_canaries, self.config.seed
         sets = [
-            calibration_records(split, entry.calibration, model=model, seed=seed)
+            calibration_records(split, self.base.calibration, model=model, seed=seed)
             for model in range(len(split.member))
         ]
         return np.array([np.isin(self.splits.pool, chosen) for chosen in sets])
@@ -215,7 +215,6 @@ def collect(options: argparse.Namespace) -> None:
             "member": np.packbits(split.member, axis=1),
             "calibration": np.packbits(audited.calibration_sets(), axis=1),
             "labels": audited.images.labels[split.pool].astype(np.uint8),
-            "population_labels": audited.images.labels[split.population].astype(np.uint8),
             "seed": np.array(audited.config.seed),
         },
     )
@@ -286,18 +285,17 @@ class RoundedWeights:
         assert spec is not None
         if not changes:
             return audited.read(audited.keys["quantize", f"{BASE} of model {model}"]).dequantize()
-        (base,) = [entry for entry in audited.config.quantize if entry.variant == BASE]
         seed = audited.config.seed
         images = calibration_images(
             audited.images,
             audited.with_canaries,
             spec,
-            base.calibration,
+            audited.base.calibration,
             model=model,
             seed=seed,
             device="cpu",
         )
-        options = dict(base.options)
+        options = dict(audited.base.options)
         if "grid" in changes:
             options["grid"] = "paper"
         if "tensor" in changes:
@@ -424,6 +422,9 @@ class Answers:
         self.member, self.calibration = (
             np.unpackbits(rows, axis=1, count=len(self.labels)).astype(bool) for rows in packed
         )
+        models, none = np.arange(len(self.member)), np.empty(0, np.int64)
+        pool = np.arange(len(self.labels))
+        self.splits = Splits("population", pool, self.member, models, none, none, none)
         paths = [folder / f"model-{model:02d}.npz" for model in range(len(self.member))]
         self.files = [ModelFile.read(path) for path in paths]
         self._signals: dict[str, np.ndarray] = {}
@@ -450,15 +451,14 @@ class Answers:
 
     def view(self, target: int, variant: str, references: str) -> AttackView:
         """Return the view of one target by all models but itself and its complement."""
-        member, records = self.member, len(self.labels)
-        alike = (member == member[target]).all(axis=1) | (member != member[target]).all(axis=1)
-        rows = np.flatnonzero(~alike)
+        records = len(self.labels)
+        rows, use = references_of(self.splits, target, seed=self.seed)
         of_target, of_references = self.signals(variant)[target], self.signals(references)[rows]
         return attack_view(
             target=of_target[:records],
             references=of_references[:, :records],
-            member=member[rows],
-            use=even_mask(member[rows], seed_for(self.seed, "references", target)),
+            member=self.member[rows],
+            use=use,
             population_target=of_target[records:],
             population_references=of_references[:, records:],
             labels=self.labels,

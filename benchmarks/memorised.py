@@ -1,17 +1,17 @@
-"""Networks that have learnt their members: the answers that are kept of each, and the tables from them.
+"""Networks that have learnt their members: the answers that are kept of each.
 
-    python benchmarks/memorised.py collect CONFIG --store STORE [--data PATH] [--models 0 1 2] [--only NAME ...]
-    python benchmarks/memorised.py tables [--attacks NAME ...]
+    python benchmarks/memorised.py CONFIG --store STORE [--data PATH] [--models 0 1 2] [--only NAME ...]
+        [--again]
 
-`collect` reads the answers of `bitleak audit CONFIG --store STORE` (a population; `--models` makes it in
-parts), asks each model in the settings of `SETTINGS` as well, and writes what is kept of a model into one
-small file, `memorised_answers/model-NN.npz`: the confidence log p / (1 - p) of the true class for every
-record and query as float16, and a few figures. A setting that a file has is not made again, and a file is
-replaced as a whole, so that a part can end at any moment. Weights are not kept.
+reads the answers of `bitleak audit CONFIG --store STORE` (a population; `--models` makes it in parts),
+asks each model in the settings of `SETTINGS` as well, and writes what is kept of a model into one small
+file, `memorised_answers/model-NN.npz`: the confidence log p / (1 - p) of the true class for every record
+and query as float16, and a few figures. A setting that a file has is not made again, and a file is
+replaced as a whole, so that a part can end at any moment. Weights are not kept. The tables are made from
+these files alone, by `memorised_tables.py`.
 
-`tables` needs these files alone: every model that has answered in a variant is a target in turn, by
-references that are all others but its complement; `matched` ones only if all models have. Confidences
-are compared as they came, as in the paper. Intervals are 95 %, about these models on other records.
+Networks of the same members and seeds that are trained anew, on another machine or in another arithmetic,
+are other networks: with `--again`, they are kept apart, in `again-NN.npz`.
 
 The settings are the paper's known differences, for BRECQ at 1.58 bits with the last layer at 8, by the
 default preset:
@@ -29,47 +29,36 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from bitleak import audit as library
-from bitleak.attacks import attack_view, expand, recalibrated
 from bitleak.config import read_config, validate
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import (
     CORRECT,
-    LOG_PROBABILITY,
     LOGIT_SCALED,
-    SIGNALS,
-    AttackView,
     Images,
-    Measure,
     Outputs,
     Splits,
     Weights,
 )
 from bitleak.core.variants import FULL
-from bitleak.data import references as references_of
 from bitleak.engine.codecs import decode, kind_of
 from bitleak.engine.store import Store
-from bitleak.metrics import measure, roc
 
 FOLDER = Path(__file__).with_name("memorised_answers")
 POPULATION = "population.npz"
+FIRST, AGAIN = "model", "again"
 BASE = "brecq-1.58+last8"
 WEIGHT_CHANGES = ("grid", "tensor", "norms")
 FRESH = "queries"
 NORM_RECORDS = 512
 BATCH = 64
-FPRS = (0.001, 0.005, 0.01)
-METRICS = ("auc", *[f"tpr@{fpr:g}" for fpr in FPRS])
-KINDS = ("fp32", "recalibrated", "matched")
-ATTACKS = ("lira-online-shrunk", "lira-online-per_record", "lira-online-paper")
 
 
 class Setting(NamedTuple):
@@ -222,7 +211,8 @@ def collect(options: argparse.Namespace) -> None:
         if not audited.has("query", f"query {FULL} of model {model}"):
             print(f"model {model}: not in the store yet", flush=True)
             continue
-        file = ModelFile.read(options.folder / f"model-{model:02d}.npz")
+        kind = AGAIN if options.again else FIRST
+        file = ModelFile.read(options.folder / f"{kind}-{model:02d}.npz")
         for variant in audited.variants:
             label = f"query {variant} of model {model}"
             if variant not in file.confidences and audited.has("query", label):
@@ -230,9 +220,8 @@ def collect(options: argparse.Namespace) -> None:
                 file.add(variant, outputs, audited.accuracies(model, outputs))
         weights = RoundedWeights(audited, model)
         for setting in SETTINGS:
-            if setting.name in file.confidences or (
-                options.only and setting.name not in options.only
-            ):
+            wanted = options.only is None or setting.name in options.only
+            if setting.name in file.confidences or not wanted:
                 continue
             started = time.process_time()
             outputs = asked(audited, model, setting, weights)
@@ -408,247 +397,18 @@ def fresh_signals(
     return np.stack(planes, axis=1)
 
 
-class Answers:
-    """The answers that are kept, of all models.
-
-    Args:
-        folder: With the files.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        with np.load(folder / POPULATION, allow_pickle=False) as stored:
-            self.labels = stored["labels"].astype(np.int64)
-            packed, self.seed = (stored["member"], stored["calibration"]), int(stored["seed"])
-        self.member, self.calibration = (
-            np.unpackbits(rows, axis=1, count=len(self.labels)).astype(bool) for rows in packed
-        )
-        models, none = np.arange(len(self.member)), np.empty(0, np.int64)
-        pool = np.arange(len(self.labels))
-        self.splits = Splits("population", pool, self.member, models, none, none, none)
-        paths = [folder / f"model-{model:02d}.npz" for model in range(len(self.member))]
-        self.files = [ModelFile.read(path) for path in paths]
-        self._signals: dict[str, np.ndarray] = {}
-        self._scores: dict[tuple[str, Adversary, tuple[int, ...]], np.ndarray] = {}
-
-    def models(self, variant: str) -> tuple[int, ...]:
-        """Return the models that have answered in a variant."""
-        return tuple(model for model, file in enumerate(self.files) if variant in file.confidences)
-
-    def signals(self, variant: str) -> np.ndarray:
-        """Return the signals that follow from the confidence, `[models, records + population, queries, signals]`."""
-        if variant in self._signals:
-            return self._signals[variant]
-        known = {model: self.files[model].confidences[variant] for model in self.models(variant)}
-        shape = next(iter(known.values())).shape
-        confidence = np.full((len(self.files), *shape), np.nan)
-        for model, values in known.items():
-            confidence[model] = values
-        planes = np.full((*confidence.shape, len(SIGNALS)), np.nan)
-        planes[..., LOGIT_SCALED] = confidence
-        planes[..., LOG_PROBABILITY] = -np.logaddexp(0.0, -confidence)
-        self._signals[variant] = planes[..., : 1 + max(LOGIT_SCALED, LOG_PROBABILITY)]
-        return self._signals[variant]
-
-    def view(self, target: int, variant: str, references: str) -> AttackView:
-        """Return the view of one target by all models but itself and its complement."""
-        records = len(self.labels)
-        rows, use = references_of(self.splits, target, seed=self.seed)
-        of_target, of_references = self.signals(variant)[target], self.signals(references)[rows]
-        return attack_view(
-            target=of_target[:records],
-            references=of_references[:, :records],
-            member=self.member[rows],
-            use=use,
-            population_target=of_target[records:],
-            population_references=of_references[:, records:],
-            labels=self.labels,
-        )
-
-    def scores(self, attack: str, adversary: "Adversary", targets: tuple[int, ...]) -> np.ndarray:
-        """Return the scores of targets."""
-        key = (attack, adversary, targets)
-        if key not in self._scores:
-            (form,) = expand(attack)
-            views = (
-                self.view(target, adversary.variant, adversary.references) for target in targets
-            )
-            self._scores[key] = np.stack(
-                [form(recalibrated(view) if adversary.recalibrate else view) for view in views]
-            )
-        return self._scores[key]
-
-    def figures(
-        self, attack: str, adversary: "Adversary", targets: tuple[int, ...]
-    ) -> Mapping[str, Measure]:
-        """Return the means over the targets, and their difference from full precision."""
-        scores = self.scores(attack, adversary, targets)
-        baseline = None
-        if adversary.variant != FULL:
-            baseline = self.scores(attack, Adversary(FULL, FULL), targets)
-        member = self.member[list(targets)]
-        return measure(scores, member, fprs=FPRS, baseline=baseline, balanced=False).aggregate
-
-    def mean_fact(self, variant: str, fact: str) -> float:
-        """Return the mean over the models of an accuracy in percent."""
-        models = self.models(variant)
-        return float(np.mean([self.files[model].facts[variant][fact] for model in models]))
-
-    def adversaries(self, variant: str) -> dict[str, "Adversary"]:
-        """Return those with each kind of references that there are."""
-        full = f"{FULL}/{FRESH}" if FRESH in variant else FULL
-        if variant == full:
-            return {"fp32": Adversary(variant, full)}
-        found = {
-            "fp32": Adversary(variant, full),
-            "recalibrated": Adversary(variant, full, recalibrate=True),
-        }
-        if len(self.models(variant)) == len(self.files):
-            found["matched"] = Adversary(variant, variant)
-        return found
-
-
-class Adversary(NamedTuple):
-    """What is attacked, and with what.
-
-    Attributes:
-        variant: Variant of the targets.
-        references: Variant of the references.
-        recalibrate: Whether the target's confidence is mapped to the references'.
-    """
-
-    variant: str
-    references: str
-    recalibrate: bool = False
-
-
-def tables(options: argparse.Namespace) -> None:
-    """Print every table for which there are answers."""
-    answers = Answers(options.folder)
-    listed = dict.fromkeys(name for file in answers.files for name in file.confidences)
-    print("\n### Accuracies of full precision, in percent\n")
-    print("\n".join(accuracy_table(answers)))
-    plain = [variant for variant in listed if "/" not in variant]
-    differing = [variant for variant in listed if variant in (FULL, BASE) or "/" in variant]
-    for attack in options.attacks:
-        for heading, variants in (("Variants", plain), ("What differs", differing)):
-            for metric in METRICS:
-                print(f"\n### {heading}, `{attack}`, {metric}\n")
-                print("\n".join(variant_table(answers, variants, attack, metric)), flush=True)
-    print(f"\n### Members in the calibration set, `{options.attacks[0]}`, tpr@{FPRS[-1]:g}\n")
-    print("\n".join(calibration_table(answers, plain, options.attacks[0], FPRS[-1])))
-    known = [name for name in plain if len(answers.models(name)) == len(answers.files)]
-    for metric in METRICS:
-        print(f"\n### Who knows what, `{options.attacks[0]}`, {metric}\n")
-        print("\n".join(cross_table(answers, known, options.attacks[0], metric)))
-
-
-def accuracy_table(answers: Answers) -> Iterator[str]:
-    """Yield the accuracies of every model."""
-    yield "| model | members | non-members | test |"
-    yield "|---|---|---|---|"
-    for model in answers.models(FULL):
-        facts = answers.files[model].facts[FULL]
-        cells = [f"{facts[part]:.2f}" for part in ("members", "others", "test")]
-        yield f"| {model} | {' | '.join(cells)} |"
-
-
-def variant_table(
-    answers: Answers, variants: Sequence[str], attack: str, metric: str
-) -> Iterator[str]:
-    """Yield accuracies, and a figure by every kind of references."""
-    heads = [f"`{kind}`" for kind in KINDS]
-    yield f"| variant | targets | members % | test % | {' | '.join(heads)} | `{KINDS[-1]}` less fp32 |"
-    yield f"|---|---|---|---|{'---|' * len(heads)}---|"
-    for variant in variants:
-        targets = answers.models(variant)
-        by_kind = {
-            kind: answers.figures(attack, adversary, targets)[metric]
-            for kind, adversary in answers.adversaries(variant).items()
-        }
-        cells = [str(len(targets))]
-        cells += [f"{answers.mean_fact(variant, part):.1f}" for part in ("members", "test")]
-        cells += [cell(by_kind[kind]) if kind in by_kind else "" for kind in KINDS]
-        cells.append(change(by_kind[KINDS[-1]]) if KINDS[-1] in by_kind else "")
-        yield f"| {variant} | {' | '.join(cells)} |"
-
-
-def calibration_table(
-    answers: Answers, variants: Sequence[str], attack: str, fpr: float
-) -> Iterator[str]:
-    """Yield the TPR among members in the target's calibration set, and among its other members.
-
-    Both have the threshold of all non-members. The interval of their difference is Student's t over the
-    targets, whose calibration sets were drawn independently.
-    """
-    yield "| variant | references | in the calibration set | other members | difference |"
-    yield "|---|---|---|---|---|"
-    for variant in variants:
-        targets = answers.models(variant)
-        for kind, adversary in answers.adversaries(variant).items():
-            shares = []
-            for target, scores in zip(
-                targets, answers.scores(attack, adversary, targets), strict=True
-            ):
-                member, shown = answers.member[target], answers.calibration[target]
-                curve = roc(scores, member)
-                threshold = curve.thresholds[curve.last_point(fpr)]
-                groups = (member & shown, member & ~shown)
-                shares.append([(scores[group] >= threshold).mean() for group in groups])
-            inside, outside = np.mean(shares, axis=0)
-            apart = np.subtract(*np.transpose(shares))
-            reach = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
-            middle = apart.mean()
-            yield (
-                f"| {variant} | `{kind}` | {inside:.3f} | {outside:.3f} | "
-                f"{middle:+.3f} [{middle - reach:+.3f}, {middle + reach:+.3f}] |"
-            )
-
-
-def cross_table(
-    answers: Answers, variants: Sequence[str], attack: str, metric: str
-) -> Iterator[str]:
-    """Yield what references of one variant find in targets of another."""
-    targets = tuple(range(len(answers.files)))
-    yield f"| target | {' | '.join(f'by {variant}' for variant in variants)} |"
-    yield f"|---|{'---|' * len(variants)}"
-    for variant in variants:
-        found = [
-            answers.figures(attack, Adversary(variant, references), targets)[metric]
-            for references in variants
-        ]
-        yield f"| {variant} | {' | '.join(f'{figure.value:.4f}' for figure in found)} |"
-
-
-def cell(figure: Measure) -> str:
-    """Return a figure with its interval."""
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
-
-
-def change(figure: Measure) -> str:
-    """Return the paired difference from full precision with its interval."""
-    values = (figure.difference, figure.difference_low, figure.difference_high)
-    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*values)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(required=True)
-    collecting = commands.add_parser("collect")
-    collecting.add_argument("config", type=Path)
-    collecting.add_argument("--store", type=Path, required=True)
-    collecting.add_argument("--data", type=Path)
-    collecting.add_argument("--models", type=int, nargs="+")
-    collecting.add_argument("--only", nargs="+", help="names of further settings; all by default")
-    collecting.set_defaults(run=collect)
-    printing = commands.add_parser("tables")
-    printing.add_argument("--attacks", nargs="+", default=ATTACKS)
-    printing.set_defaults(run=tables)
-    for command in (collecting, printing):
-        command.add_argument("--folder", type=Path, default=FOLDER)
-    options = parser.parse_args()
-    options.run(options)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--models", type=int, nargs="+")
+    parser.add_argument("--only", nargs="*", help="names of further settings; all by default")
+    parser.add_argument("--again", action="store_true", help="the networks are trained anew")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    collect(parser.parse_args())
 
 
 if __name__ == "__main__":

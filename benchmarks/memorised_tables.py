@@ -1,0 +1,483 @@
+"""Networks that have learnt their members: every table of docs/memorised.md from the answers that are kept.
+
+    python benchmarks/memorised_tables.py page       # anew, in their places in docs/memorised.md
+    python benchmarks/memorised_tables.py print variants plain lira-online-shrunk tpr@0.01
+    python benchmarks/memorised_tables.py figure
+
+The answers are those of `memorised.py`. Every model that has answered in a variant is a target in turn, by
+references that are all others but its complement; `matched` ones only if all models have. Networks that
+were trained anew are targets alone, by the same references. Confidences are compared as they came, as in
+the paper. Intervals are 95 %, about these models on other records.
+
+In the page, a line `<!-- table: NAME ... -->` stands before each table, with a name of `TABLES` and what it
+takes. `figure` draws who finds what with other references.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from memorised import AGAIN, BASE, FIRST, FOLDER, FRESH, POPULATION, ModelFile
+from scipy import stats
+
+from bitleak.attacks import attack_view, expand, recalibrated
+from bitleak.attacks.joint import Joint
+from bitleak.attacks.joint_learned import LearnedJoint
+from bitleak.core.types import LOG_PROBABILITY, LOGIT_SCALED, SIGNALS, AttackView, Measure, Splits
+from bitleak.core.variants import FULL
+from bitleak.data import references as references_of
+from bitleak.metrics import measure, roc
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, FIGURE = DOCS / "memorised.md", DOCS / "figures" / "memorised-cross.png"
+FPRS = (0.001, 0.005, 0.01)
+METRICS = ("auc", *[f"tpr@{fpr:g}" for fpr in FPRS])
+KINDS = ("fp32", "recalibrated", "matched")
+ATTACK = "lira-online-shrunk"
+METHODS = ("rtn", "adaround", "brecq", "obc", "qat")
+JOINT = {attack().name: attack() for attack in (Joint, LearnedJoint)}
+RELEASES = (
+    (FULL, "rtn-4"),
+    (FULL, "obc-4"),
+    (FULL, "brecq-4"),
+    (FULL, "obc-1.58+last8"),
+    (FULL, BASE),
+    ("obc-4", "obc-2", "obc-1.58+last8"),
+    ("brecq-4", "brecq-2", BASE),
+)
+"""Releases of one model that an adversary sees together."""
+
+
+def by_method(variant: str) -> tuple[int, ...]:
+    """Return the place of a variant in a table: full precision, then method by method, from many bits to few."""
+    parts = variant.split("-")
+    if parts[0] == FULL:
+        return (0,)
+    bits = float(parts[-1].partition("+")[0])
+    return (1 + METHODS.index(parts[0]), -round(100 * bits), len(parts))
+
+
+def by_precision(variant: str) -> tuple[int, ...]:
+    """Return the place of a variant in the figure: from many bits to few."""
+    method, *rest = by_method(variant)
+    return (0, method) if not rest else (1, rest[0], -method)
+
+
+class Answers:
+    """The answers that are kept, of all models.
+
+    Args:
+        folder: With the files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with np.load(folder / POPULATION, allow_pickle=False) as stored:
+            self.labels = stored["labels"].astype(np.int64)
+            packed, self.seed = (stored["member"], stored["calibration"]), int(stored["seed"])
+        self.member, self.calibration = (
+            np.unpackbits(rows, axis=1, count=len(self.labels)).astype(bool) for rows in packed
+        )
+        models, none = np.arange(len(self.member)), np.empty(0, np.int64)
+        pool = np.arange(len(self.labels))
+        self.splits = Splits("population", pool, self.member, models, none, none, none)
+        self.files = {
+            kind: [ModelFile.read(folder / f"{kind}-{model:02d}.npz") for model in models]
+            for kind in (FIRST, AGAIN)
+        }
+        self._signals: dict[tuple[str, str], np.ndarray] = {}
+        self._scores: dict[tuple[Any, ...], np.ndarray] = {}
+
+    def models(self, variant: str, kind: str = FIRST) -> tuple[int, ...]:
+        """Return the models that have answered in a variant."""
+        files = enumerate(self.files[kind])
+        return tuple(model for model, file in files if variant in file.confidences)
+
+    def variants(self, kind: str = FIRST) -> list[str]:
+        """Return the names of all variants in which any model has answered."""
+        return list(dict.fromkeys(name for file in self.files[kind] for name in file.confidences))
+
+    def group(self, name: str) -> list[str]:
+        """Return the variants of a table: those of an audit (`plain`), those that differ from it (`differing`),
+        those of the networks trained anew (`again`).
+        """
+        if name == AGAIN:
+            return sorted(self.variants(AGAIN), key=by_method)
+        choose = {
+            "plain": lambda variant: "/" not in variant,
+            "differing": lambda variant: "/" in variant or variant in (FULL, BASE),
+        }[name]
+        chosen = [variant for variant in self.variants() if choose(variant)]
+        return sorted(chosen, key=by_method) if name == "plain" else chosen
+
+    def of_all(self) -> list[str]:
+        """Return the plain variants in which all models have answered."""
+        return [name for name in self.group("plain") if len(self.models(name)) == len(self.member)]
+
+    def signals(self, variant: str, kind: str = FIRST) -> np.ndarray:
+        """Return the signals that follow from the confidence, `[models, records + population, queries, signals]`."""
+        if (variant, kind) in self._signals:
+            return self._signals[variant, kind]
+        files = self.files[kind]
+        known = {model: files[model].confidences[variant] for model in self.models(variant, kind)}
+        shape = next(iter(known.values())).shape
+        confidence = np.full((len(files), *shape), np.nan)
+        for model, values in known.items():
+            confidence[model] = values
+        planes = np.full((*confidence.shape, len(SIGNALS)), np.nan)
+        planes[..., LOGIT_SCALED] = confidence
+        planes[..., LOG_PROBABILITY] = -np.logaddexp(0.0, -confidence)
+        planes = planes[..., : 1 + max(LOGIT_SCALED, LOG_PROBABILITY)]
+        self._signals[variant, kind] = planes
+        return planes
+
+    def view(self, target: int, variant: str, references: str, kind: str = FIRST) -> AttackView:
+        """Return the view of one target by all models but itself and its complement."""
+        records = len(self.labels)
+        rows, use = references_of(self.splits, target, seed=self.seed)
+        of_target = self.signals(variant, kind)[target]
+        of_references = self.signals(references)[rows]
+        return attack_view(
+            target=of_target[:records],
+            references=of_references[:, :records],
+            member=self.member[rows],
+            use=use,
+            population_target=of_target[records:],
+            population_references=of_references[:, records:],
+            labels=self.labels,
+        )
+
+    def scores(self, attack: str, adversary: "Adversary", targets: tuple[int, ...]) -> np.ndarray:
+        """Return the scores of targets."""
+        key = (attack, adversary, targets)
+        if key not in self._scores:
+            (form,) = expand(attack)
+            variant, references, recalibrate, kind = adversary
+            views = (self.view(target, variant, references, kind) for target in targets)
+            self._scores[key] = np.stack(
+                [form(recalibrated(view) if recalibrate else view) for view in views]
+            )
+        return self._scores[key]
+
+    def joint_scores(self, attack: str, releases: tuple[str, ...]) -> np.ndarray:
+        """Return the scores of all models by one adversary who sees several releases of each."""
+        if (attack, releases) not in self._scores:
+            self._scores[attack, releases] = np.stack(
+                [
+                    JOINT[attack]([self.view(target, release, release) for release in releases])
+                    for target in range(len(self.member))
+                ]
+            )
+        return self._scores[attack, releases]
+
+    def figures(
+        self, attack: str, adversary: "Adversary", targets: tuple[int, ...]
+    ) -> Mapping[str, Measure]:
+        """Return the means over the targets, and their difference from full precision."""
+        scores = self.scores(attack, adversary, targets)
+        baseline = None
+        if adversary.variant != FULL:
+            full = Adversary(FULL, FULL, kind=adversary.kind)
+            baseline = self.scores(attack, full, targets)
+        member = self.member[list(targets)]
+        return measure(scores, member, fprs=FPRS, baseline=baseline, balanced=False).aggregate
+
+    def mean_fact(self, variant: str, fact: str, kind: str = FIRST) -> float:
+        """Return the mean over the models of an accuracy in percent."""
+        models = self.models(variant, kind)
+        return float(np.mean([self.files[kind][model].facts[variant][fact] for model in models]))
+
+    def adversaries(self, variant: str, kind: str = FIRST) -> dict[str, "Adversary"]:
+        """Return those with each kind of references that there are.
+
+        Networks trained anew have `default` ones in place of `matched`: the method at its default preset
+        with all calibration images.
+        """
+        full = f"{FULL}/{FRESH}" if FRESH in variant else FULL
+        if variant == full:
+            return {"fp32": Adversary(variant, full, kind=kind)}
+        found = {
+            "fp32": Adversary(variant, full, kind=kind),
+            "recalibrated": Adversary(variant, full, recalibrate=True, kind=kind),
+        }
+        if kind == FIRST and len(self.models(variant)) == len(self.member):
+            found["matched"] = Adversary(variant, variant)
+        parts = variant.split("-")
+        default = f"{parts[0]}-{parts[-1]}"
+        if kind == AGAIN and default in self.of_all():
+            found["default"] = Adversary(variant, default, kind=kind)
+        return found
+
+
+class Adversary(NamedTuple):
+    """What is attacked, and with what.
+
+    Attributes:
+        variant: Variant of the targets.
+        references: Variant of the references.
+        recalibrate: Whether the target's confidence is mapped to the references'.
+        kind: Whether the targets are the first networks or those trained anew.
+    """
+
+    variant: str
+    references: str
+    recalibrate: bool = False
+    kind: str = FIRST
+
+
+def accuracy_table(answers: Answers, kind: str = FIRST) -> Iterator[str]:
+    """Yield the accuracies of every model."""
+    yield "| model | members | non-members | test |"
+    yield "|---|---|---|---|"
+    for model in answers.models(FULL, kind):
+        facts = answers.files[kind][model].facts[FULL]
+        cells = [f"{facts[part]:.2f}" for part in ("members", "others", "test")]
+        yield f"| {model} | {' | '.join(cells)} |"
+
+
+def variant_table(answers: Answers, group: str, attack: str, metric: str) -> Iterator[str]:
+    """Yield accuracies, and a figure by every kind of references."""
+    kind = AGAIN if group == AGAIN else FIRST
+    columns = (*KINDS[:2], "default") if kind == AGAIN else KINDS
+    heads = " | ".join(f"`{column}`" for column in columns)
+    yield f"| variant | targets | members % | test % | {heads} | `{columns[-1]}` less fp32 |"
+    yield f"|---|---|---|---|{'---|' * len(columns)}---|"
+    for variant in answers.group(group):
+        yield variant_row(answers, variant, attack, metric, kind, columns)
+
+
+def variant_row(
+    answers: Answers,
+    variant: str,
+    attack: str,
+    metric: str,
+    kind: str = FIRST,
+    columns: tuple[str, ...] = KINDS,
+) -> str:
+    """Return the row of one variant."""
+    targets = answers.models(variant, kind)
+    found = {
+        column: answers.figures(attack, adversary, targets)[metric]
+        for column, adversary in answers.adversaries(variant, kind).items()
+    }
+    cells = [str(len(targets))]
+    cells += [f"{answers.mean_fact(variant, part, kind):.1f}" for part in ("members", "test")]
+    cells += [cell(found[column]) if column in found else "" for column in columns]
+    cells.append(change(found[columns[-1]]) if columns[-1] in found else "")
+    return f"| {variant} | {' | '.join(cells)} |"
+
+
+def calibration_table(answers: Answers) -> Iterator[str]:
+    """Yield the TPR among members in the target's calibration set, and among its other members.
+
+    Both have the threshold of all non-members. The interval of their difference is Student's t over the
+    targets, whose calibration sets were drawn independently.
+    """
+    yield "| variant | references | in the calibration set | other members | difference |"
+    yield "|---|---|---|---|---|"
+    for variant in answers.group("plain"):
+        yield from calibration_rows(answers, variant)
+
+
+def calibration_rows(answers: Answers, variant: str) -> Iterator[str]:
+    """Yield the rows of one variant."""
+    targets = answers.models(variant)
+    for kind, adversary in answers.adversaries(variant).items():
+        shares = []
+        found = answers.scores(ATTACK, adversary, targets)
+        for target, scores in zip(targets, found, strict=True):
+            member, shown = answers.member[target], answers.calibration[target]
+            curve = roc(scores, member)
+            threshold = curve.thresholds[curve.last_point(FPRS[-1])]
+            groups = (member & shown, member & ~shown)
+            shares.append([(scores[group] >= threshold).mean() for group in groups])
+        inside, outside = np.mean(shares, axis=0)
+        apart = np.subtract(*np.transpose(shares))
+        reach = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
+        middle = apart.mean()
+        yield (
+            f"| {variant} | `{kind}` | {inside:.3f} | {outside:.3f} | "
+            f"{middle:+.3f} [{middle - reach:+.3f}, {middle + reach:+.3f}] |"
+        )
+
+
+def crossed(answers: Answers, attack: str, metric: str, variants: list[str]) -> np.ndarray:
+    """Return what references of each variant find in targets of each.
+
+    Rows are the targets' variants. The last column has `fp32` references with the target's confidence mapped
+    to theirs.
+    """
+    targets = tuple(range(len(answers.member)))
+    return np.array(
+        [
+            [
+                answers.figures(attack, adversary, targets)[metric].value
+                for adversary in (
+                    *(Adversary(variant, references) for references in variants),
+                    Adversary(variant, FULL, recalibrate=variant != FULL),
+                )
+            ]
+            for variant in variants
+        ]
+    )
+
+
+def cross_table(answers: Answers, attack: str, metric: str) -> Iterator[str]:
+    """Yield what references of one variant find in targets of another."""
+    variants = answers.of_all()
+    found = crossed(answers, attack, metric, variants)
+    heads = " | ".join(f"by {variant}" for variant in (*variants, "fp32, recalibrated"))
+    yield f"| target | {heads} |"
+    yield f"|---|{'---|' * found.shape[1]}"
+    for variant, row in zip(variants, found, strict=True):
+        yield f"| {variant} | {' | '.join(f'{value:.4f}' for value in row)} |"
+
+
+def others_table(answers: Answers, variant: str) -> Iterator[str]:
+    """Yield what references of every variant find in targets of one, and how much less than `matched` ones."""
+    targets = tuple(range(len(answers.member)))
+    matched = answers.scores(ATTACK, Adversary(variant, variant), targets)
+    metric = f"tpr@{FPRS[-1]:g}"
+    yield f"| references, in `{variant}` | {metric} | less `matched` |"
+    yield "|---|---|---|"
+    adversaries = {name: Adversary(variant, name) for name in answers.of_all() if name != variant}
+    adversaries["fp32, recalibrated"] = Adversary(variant, FULL, recalibrate=True)
+    for name, adversary in adversaries.items():
+        scores = answers.scores(ATTACK, adversary, targets)
+        figures = measure(scores, answers.member, fprs=FPRS, baseline=matched, balanced=False)
+        yield f"| {name} | {cell(figures.aggregate[metric])} | {change(figures.aggregate[metric])} |"
+
+
+def joint_table(answers: Answers) -> Iterator[str]:
+    """Yield what several releases tell together, and how much more than the most telling of them."""
+    metrics = ("auc", f"tpr@{FPRS[-1]:g}")
+    heads = [f"`{attack}`: {metric}" for attack in JOINT for metric in metrics]
+    over = " | ".join(f"{head} | over the best" for head in heads)
+    yield f"| releases seen | {over} |"
+    yield f"|---|{'---|---|' * len(heads)}"
+    of_all = answers.of_all()
+    known = [releases for releases in RELEASES if set(releases) <= set(of_all)]
+    singles = dict.fromkeys((release,) for releases in known for release in releases)
+    for releases in (*singles, *known):
+        cells = []
+        for attack in JOINT:
+            scores = answers.joint_scores(attack, releases)
+            best = answers.joint_scores(attack, (most_telling(answers, attack, releases),))
+            figures = measure(scores, answers.member, fprs=FPRS, baseline=best, balanced=False)
+            for metric in metrics:
+                found = figures.aggregate[metric]
+                cells += [cell(found), change(found) if len(releases) > 1 else ""]
+        yield f"| {', '.join(releases)} | {' | '.join(cells)} |"
+
+
+def most_telling(answers: Answers, attack: str, releases: tuple[str, ...]) -> str:
+    """Return the release with the highest AUC alone."""
+
+    def area(release: str) -> float:
+        scores = answers.joint_scores(attack, (release,))
+        return measure(scores, answers.member, fprs=FPRS, balanced=False).aggregate["auc"].value
+
+    return max(releases, key=area)
+
+
+def figure(answers: Answers, path: Path) -> None:
+    """Draw what references of one variant find in targets of another, as a share of what matched ones find."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from bitleak.report.figures.style import settings
+
+    chance = FPRS[-1]
+    variants = sorted(answers.of_all(), key=by_precision)
+    found = crossed(answers, ATTACK, f"tpr@{chance:g}", variants)
+    matched = np.diag(found)[:, None]
+    telling = matched[:, 0] > 10 * chance
+    share = 100 * (found[telling] - chance) / (matched[telling] - chance)
+    rows = [name for name, kept in zip(variants, telling, strict=True) if kept]
+    columns = [*variants, "fp32, recalibrated"]
+    with plt.rc_context({**settings(), "font.size": 9, "axes.grid": False}):
+        drawn, axes = plt.subplots(figsize=(9.6, 4.6 + 0.15 * len(rows)), layout="constrained")
+        shades = axes.imshow(share, cmap="Blues", vmin=82, vmax=103, aspect="auto")
+        for row, column in np.ndindex(*share.shape):
+            axes.text(
+                column,
+                row,
+                f"{share[row, column]:.0f}",
+                ha="center",
+                va="center",
+                color="white" if share[row, column] > 95 else "black",
+                fontweight="bold" if columns[column] == rows[row] else "normal",
+            )
+        axes.set_xticks(range(len(columns)), columns, rotation=40, ha="left")
+        axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set_xlabel("quantization of the references")
+        axes.set_ylabel("quantization of the target")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        bar = drawn.colorbar(shades, ax=axes, extend="min", aspect=40, pad=0.01)
+        bar.set_label("% of what matched references find")
+        bar.outline.set_visible(False)
+        drawn.savefig(path, dpi=140)
+
+
+def cell(figure: Measure) -> str:
+    """Return a figure with its interval."""
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def change(figure: Measure) -> str:
+    """Return the paired difference from full precision with its interval."""
+    values = (figure.difference, figure.difference_low, figure.difference_high)
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*values)
+
+
+TABLES: Mapping[str, Callable[..., Iterator[str]]] = {
+    "accuracies": accuracy_table,
+    "variants": variant_table,
+    "calibration": calibration_table,
+    "cross": cross_table,
+    "others": others_table,
+    "joint": joint_table,
+}
+MARK = re.compile(r"(<!-- table: (.+?) -->\n\n)((?:\|.*\n)*)")
+"""A mark, what it asks for, and the table that follows it."""
+
+
+def table(answers: Answers, wanted: str) -> str:
+    """Return a table by its name and what it takes, such as `cross lira-online-shrunk tpr@0.01`."""
+    name, *what = wanted.split()
+    return "".join(f"{line}\n" for line in TABLES[name](answers, *what))
+
+
+def filled(text: str, answers: Answers) -> str:
+    """Return a page whose tables are those of the answers."""
+    return MARK.sub(lambda found: found[1] + table(answers, found[2]), text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("page").add_argument("--out", type=Path, default=PAGE)
+    commands.add_parser("figure").add_argument("--out", type=Path, default=FIGURE)
+    commands.add_parser("print").add_argument("wanted", nargs="+", metavar="NAME")
+    options = parser.parse_args()
+    answers = Answers(options.folder)
+    if options.command == "page":
+        options.out.write_text(filled(options.out.read_text(), answers))
+    elif options.command == "figure":
+        figure(answers, options.out)
+    else:
+        print(table(answers, " ".join(options.wanted)), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -48,7 +48,7 @@ from bitleak.core.types import (
     Weights,
 )
 from bitleak.core.variants import FULL
-from bitleak.engine.codecs import decode, kind_of
+from bitleak.engine.codecs import decoded
 from bitleak.engine.store import Store
 
 FOLDER = Path(__file__).with_name("memorised_answers")
@@ -160,8 +160,7 @@ class Audited:
 
     def read(self, key: str) -> Any:
         """Return a result of the store."""
-        artifacts = self.store.read_key(key)
-        return decode(kind_of(artifacts), artifacts)
+        return decoded(self.store.read_key(key))
 
     def has(self, stage: str, label: str) -> bool:
         """Return whether a task's result is there."""

@@ -15,7 +15,7 @@ takes. `figure` draws who finds what with other references.
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -367,8 +367,8 @@ def joint_table(answers: Answers) -> Iterator[str]:
             best = answers.joint_scores(attack, (most_telling(answers, attack, releases),))
             figures = measure(scores, answers.member, fprs=FPRS, baseline=best, balanced=False)
             for metric in metrics:
-                found = figures.aggregate[metric]
-                cells += [cell(found), change(found) if len(releases) > 1 else ""]
+                found, digits = figures.aggregate[metric], 4 if metric == "auc" else 3
+                cells += [cell(found), change(found, digits) if len(releases) > 1 else ""]
         yield f"| {', '.join(releases)} | {' | '.join(cells)} |"
 
 
@@ -431,10 +431,11 @@ def cell(figure: Measure) -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 
-def change(figure: Measure) -> str:
-    """Return the paired difference from full precision with its interval."""
+def change(figure: Measure, digits: int = 3) -> str:
+    """Return the paired difference from the baseline with its interval."""
     values = (figure.difference, figure.difference_low, figure.difference_high)
-    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*values)
+    middle, low, high = (f"{value:+.{digits}f}" for value in values)
+    return f"{middle} [{low}, {high}]"
 
 
 TABLES: Mapping[str, Callable[..., Iterator[str]]] = {
@@ -455,9 +456,13 @@ def table(answers: Answers, wanted: str) -> str:
     return "".join(f"{line}\n" for line in TABLES[name](answers, *what))
 
 
-def filled(text: str, answers: Answers) -> str:
-    """Return a page whose tables are those of the answers."""
-    return MARK.sub(lambda found: found[1] + table(answers, found[2]), text)
+def fill(path: Path, answers: Answers, names: Sequence[str] = tuple(TABLES)) -> None:
+    """Put the tables with these names in their places in a page; it may be edited meanwhile."""
+    wanted = {found[2] for found in MARK.finditer(path.read_text())}
+    made = {call: table(answers, call) for call in wanted if call.split()[0] in names}
+    path.write_text(
+        MARK.sub(lambda found: found[1] + made.get(found[2], found[3]), path.read_text())
+    )
 
 
 def main() -> None:
@@ -466,13 +471,15 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, default=FOLDER)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("page").add_argument("--out", type=Path, default=PAGE)
+    page = commands.add_parser("page")
+    page.add_argument("--out", type=Path, default=PAGE)
+    page.add_argument("--only", nargs="+", choices=TABLES, default=tuple(TABLES))
     commands.add_parser("figure").add_argument("--out", type=Path, default=FIGURE)
     commands.add_parser("print").add_argument("wanted", nargs="+", metavar="NAME")
     options = parser.parse_args()
     answers = Answers(options.folder)
     if options.command == "page":
-        options.out.write_text(filled(options.out.read_text(), answers))
+        fill(options.out, answers, options.only)
     elif options.command == "figure":
         figure(answers, options.out)
     else:

@@ -42,7 +42,7 @@ from bitleak.core.spill import stack_arrays
 from bitleak.core.types import AttackView, Outputs
 from bitleak.core.variants import FULL
 from bitleak.data.splits import references
-from bitleak.engine.codecs import decode, kind_of
+from bitleak.engine.codecs import decoded
 from bitleak.engine.store import Store
 from bitleak.metrics import estimate_metrics
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
@@ -95,8 +95,7 @@ class Population:
 
     def read(self, key: str) -> Any:
         """Return a result of the store."""
-        artifacts = self.store.read_key(key)
-        return decode(kind_of(artifacts), artifacts)
+        return decoded(self.store.read_key(key))
 
     def outputs(self, variant: str) -> Answers:
         """Return the answers of a variant as they are stored."""

@@ -34,13 +34,16 @@ def test_every_table_of_the_page_is_one_that_can_be_made(script):
     assert all(found[3] for found in script.MARK.finditer(PAGE))
 
 
-def test_a_page_is_filled_at_its_marks_alone(script, answers):
-    page = "Before\n\n<!-- table: accuracies model -->\n\n| old |\n|---|\n\nAfter | it\n"
-    filled = script.filled(page, answers)
-    assert filled.startswith("Before\n\n<!-- table: accuracies model -->\n\n| model |")
-    assert filled.endswith("|\n\nAfter | it\n")
-    assert "old" not in filled
-    assert script.filled(filled, answers) == filled
+def test_a_page_is_filled_at_its_marks_alone(script, answers, tmp_path):
+    page = tmp_path / "page.md"
+    mark = "<!-- table: accuracies model -->\n\n"
+    page.write_text(f"Before\n\n{mark}| old |\n|---|\n\nAfter | it\n")
+    script.fill(page, answers)
+    table = script.table(answers, "accuracies model")
+    assert page.read_text() == f"Before\n\n{mark}{table}\nAfter | it\n"
+    page.write_text(f"{mark}| old |\n")
+    script.fill(page, answers, ["cross"])
+    assert page.read_text() == f"{mark}| old |\n"
 
 
 def test_the_accuracies_are_those_of_the_files(script, answers):
@@ -68,3 +71,13 @@ def test_a_target_meets_its_complement_nowhere(answers):
 def test_members_of_a_calibration_set_are_members(answers):
     assert not (answers.calibration & ~answers.member).any()
     assert answers.calibration.sum(axis=1).min() > 900
+
+
+def test_one_release_alone_is_attacked_as_by_lira(script, answers):
+    targets = tuple(range(len(answers.member)))
+    adversary = script.Adversary(FULL, FULL)
+    np.testing.assert_allclose(
+        answers.joint_scores("joint", (FULL,)),
+        answers.scores(script.ATTACK, adversary, targets),
+        atol=1e-9,
+    )

@@ -11,7 +11,7 @@ from bitleak.audit.graph import plan
 from bitleak.config import resolved, validate
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import Description
-from bitleak.engine.codecs import decode, kind_of
+from bitleak.engine.codecs import decoded
 from bitleak.engine.store import Store
 from bitleak.report import read_rows, read_summary
 from bitleak.steps.scale import NetworkSize
@@ -86,8 +86,7 @@ def test_the_report_says_that_it_is_training(audited):
 
 
 def stored(store, key):
-    artifacts = store.read_key(key)
-    return decode(kind_of(artifacts), artifacts)
+    return decoded(store.read_key(key))
 
 
 def codes(quantized):

@@ -13,7 +13,7 @@ from bitleak.core.types import (
     Splits,
     Weights,
 )
-from bitleak.engine.codecs import decode, decode_spec, encode, encode_spec, kind_of
+from bitleak.engine.codecs import decode, decode_spec, decoded, encode, encode_spec
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 
@@ -91,7 +91,7 @@ def test_a_value_comes_back_from_the_store_bit_for_bit(tmp_path, value):
     store, task = Store(tmp_path), Task("stage", "1")
     store.write(task, encode(value), {})
     artifacts = store.read(task)
-    assert same(decode(kind_of(artifacts), artifacts), value)
+    assert same(decoded(artifacts), value)
 
 
 def test_a_difference_in_one_bit_would_be_seen():
@@ -112,7 +112,7 @@ def test_a_specification_is_json_and_comes_back_equal():
 def test_a_plain_mapping_passes_as_it_is():
     artifacts = {"scores": np.ones(3), "history": [1, 2]}
     assert encode(artifacts) == artifacts
-    assert decode(kind_of(artifacts), artifacts) == artifacts
+    assert decoded(artifacts) == artifacts
 
 
 def test_what_a_stage_stores_beside_a_value_is_left_out():

@@ -16,7 +16,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, Splits
 from bitleak.core.variants import FULL
 from bitleak.data.array_images import channel_statistics
-from bitleak.engine.codecs import decode, kind_of
+from bitleak.engine.codecs import decoded
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import Memorisation
@@ -30,8 +30,7 @@ NAMED_COLUMNS = 3
 
 def decoded_result(store: Store, task: Task) -> Any:
     """Return the result of a task."""
-    artifacts = store.read(task)
-    return decode(kind_of(artifacts), artifacts)
+    return decoded(store.read(task))
 
 
 def exposed_records(

@@ -91,6 +91,15 @@ def decode(kind: str | None, artifacts: Mapping[str, Artifact]) -> Any:
         ) from error
 
 
+def decoded(artifacts: Mapping[str, Artifact]) -> Any:
+    """Return the value that was given to `encode`, by the kind that it noted.
+
+    Raises:
+        StoreError: As in `decode`.
+    """
+    return decode(kind_of(artifacts), artifacts)
+
+
 def kind_of(artifacts: Mapping[str, Artifact]) -> str | None:
     """Return the kind that `encode` noted; None for a plain dict."""
     facts = artifacts.get("about")

@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from bitleak.core.errors import BitleakError, BrokenResult, ExecutionError, InputError, StoreError
 from bitleak.core.types import ModelSpec, QuantizedWeights, Weights
-from bitleak.engine.codecs import decode, encode, kind_of
+from bitleak.engine.codecs import decoded, encode
 from bitleak.engine.keys import Task, plain
 from bitleak.engine.memory import forget_peak, peak_memory
 from bitleak.engine.store import Store
@@ -232,8 +232,7 @@ def _drop_log(store: Store, runtime: Runtime, task: Task) -> None:
 def _value(store: Store, keys: str | tuple[str, ...], runtime: Runtime) -> Any:
     if not isinstance(keys, str):
         return tuple(_value(store, key, runtime) for key in keys)
-    artifacts = store.read_key(keys)
-    value = decode(kind_of(artifacts), artifacts)
+    value = decoded(store.read_key(keys))
     if runtime.network is not None and isinstance(value, Weights | QuantizedWeights):
         _check_network(value.spec, runtime.network, f"{store.find(keys)}")
     return value

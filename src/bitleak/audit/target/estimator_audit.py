@@ -26,7 +26,7 @@ from bitleak.core.errors import ConfigError, ExecutionError
 from bitleak.core.probability_resolution import resolution_of
 from bitleak.core.types import Images, Splits
 from bitleak.data import held_records
-from bitleak.engine.codecs import decode, kind_of
+from bitleak.engine.codecs import decoded
 from bitleak.engine.execution import run_tasks
 from bitleak.engine.executors.serial import Serial
 from bitleak.engine.graph import Graph
@@ -157,9 +157,8 @@ def _fitted(
     )
     if report.failed:
         raise ExecutionError(f"tier {target.tier}: {report.failed[0].text}")
-    artifacts = store.read(splits)
     probabilities = [np.array(store.read(task)["probabilities"]) for task in fits]
-    return decode(kind_of(artifacts), artifacts), probabilities
+    return decoded(store.read(splits)), probabilities
 
 
 def _tasks(target: Target, tabular: TabularRecords, make: Callable[[], Any]) -> list[Task]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bitleak.audit import Prepared, run_prepared
+from bitleak.audit.exposed_records import decoded_result
 from bitleak.audit.graph import (
     MatchedQuantizer,
     PlannedReferences,
@@ -37,7 +38,6 @@ from bitleak.core.outside import versioned
 from bitleak.core.params import params_of
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Outputs, Splits
-from bitleak.engine.codecs import decode, kind_of
 from bitleak.engine.execution import Event, Report
 from bitleak.engine.keys import plain
 from bitleak.engine.store import Store
@@ -195,13 +195,13 @@ def answered_references(
     answers: dict[str, list[Signals]] = {}
 
     def read() -> None:
-        splits: Splits = _decoded(store, work.graph.splits)
+        splits: Splits = decoded_result(store, work.graph.splits)
         # References answered the training part too; attacks see the evaluated records alone.
         evaluated = np.isin(splits.pool, target.parts.pool)
         for release, tasks in work.graph.answers.items():
             answers[release] = []
             for task in tasks:
-                outputs: Outputs = _decoded(store, task)
+                outputs: Outputs = decoded_result(store, task)
                 signals = np.ascontiguousarray(outputs.signals[evaluated])
                 answers[release].append(Signals(signals, np.array(outputs.population_signals)))
 
@@ -230,7 +230,7 @@ def _by_source(
     pool, population = target.parts.pool, target.parts.population
     answers = []
     for index, task in enumerate(work.graph.weights):
-        network = load(_decoded(store, task), allow_external=True)
+        network = load(decoded_result(store, task), allow_external=True)
         drawn = splits.pool[splits.member[1 + index]][: target.calibration]
         seed = seed_for(target.settings.seed, "reference quantizing", index)
         quantized, _ = quantized_copy(network, source, work.records, drawn, seed)
@@ -249,11 +249,6 @@ def _sources(target: Target, matched: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(source, ReleaseTool) or (is_quantizer(value) and name not in matched):
             sources[name] = source
     return sources
-
-
-def _decoded(store: Store, task: Any) -> Any:
-    artifacts = store.read(task)
-    return decode(kind_of(artifacts), artifacts)
 
 
 def _answers_file(target: Target, folder: Path) -> tuple[ReadAnswersFile, Path]:

@@ -375,8 +375,8 @@ def test_a_file_that_is_computed_as_it_says_passes_the_comparison(tmp_path):
 
 
 def dynamic():
-    """The linear network by 8-bit products, images on the grid of their whole batch."""
-    codes = np.clip(np.round(WEIGHT.T * 40), -127, 127).astype(np.int8)
+    """The linear network by products that no processor cuts, images on the grid of their whole batch."""
+    codes = np.clip(np.round(WEIGHT.T * 20), -63, 63).astype(np.int8)
     nodes = [
         helper.make_node("Flatten", ["images"], ["rows"]),
         helper.make_node("DynamicQuantizeLinear", ["rows"], ["bytes", "step", "zero"]),
@@ -386,7 +386,7 @@ def dynamic():
         helper.make_node("Mul", ["products", "scale"], ["scaled"]),
         helper.make_node("Add", ["scaled", "bias"], ["logits"]),
     ]
-    scale = np.float32(1 / 40)
+    scale = np.float32(1 / 20)
     return model(nodes, [tensor("codes", codes), tensor("scale", scale), tensor("bias", BIAS)])
 
 
@@ -402,10 +402,10 @@ def test_a_file_whose_grid_comes_from_the_whole_batch_is_taken_one_image_at_a_ti
     assert check_sessions(alone, IMAGES)["alone and in company"] == 0
     rows = IMAGES.reshape(70, -1)
     low, high = np.minimum(rows.min(axis=1), 0), np.maximum(rows.max(axis=1), 0)
-    # Half a step of its own range per pixel, and half a step of 1 / 40 per weight.
+    # Half a step of its own range per pixel, and half a step of 1 / 20 per weight.
     limit = (high - low) / 255 / 2 * np.abs(WEIGHT).sum(axis=1).max() + np.abs(rows).sum(
         axis=1
-    ) / 80
+    ) / 40
     error = np.abs(open_network(alone)(IMAGES) - EXPECTED).max(axis=1)
     assert (error <= 1.1 * limit).all()
 

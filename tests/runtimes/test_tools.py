@@ -20,6 +20,7 @@ from bitleak.models.fingerprint import random_images
 from bitleak.query import answers as torch_answers
 from bitleak.runtimes.file_network import FileNetwork
 from bitleak.runtimes.fixed_batches import file_answers
+from bitleak.runtimes.integer_products import products_saturate
 from bitleak.runtimes.runtime import open_network
 from bitleak.steps.weigh_weights import file_size
 from bitleak.tools.tool_results import apply_tool
@@ -253,7 +254,9 @@ class TestFiles:
         def of_unit(network, images, folder, spec):
             mean, std = (np.array(part).reshape(3, 1, 1) for part in (spec.mean, spec.std))
             unit = (images.numpy() * std + mean).astype(np.float32)
-            return quantize_static(OfUnit(network), torch.from_numpy(unit), folder, spec=spec)
+            return quantize_static(
+                OfUnit(network), torch.from_numpy(unit), folder, spec=spec, reduce_range=True
+            )
 
         with pytest.raises(QuantizationError, match=r"write runtime: \{pixels: unit\}"):
             tool(of_unit)
@@ -271,11 +274,12 @@ class TestFiles:
     def test_onnxruntime_quantizes_weights_activations_and_logits(self, tool):
         from bitleak.tools.onnxruntime_tool import quantize_static
 
-        file = tool(quantize_static)
+        exact = {"reduce_range": True}  # weights of 7 bits, for any processor
+        file = tool(quantize_static, options=exact)
         assert file.record["quantized_activations"] is True
         assert file.record["float_layers"] == []
         assert file.record["folded_batch_norms"] is True
-        assert max(file.record["levels_counted"].values()) > 16
+        assert 16 < max(file.record["levels_counted"].values()) <= 127
         answers = open_network(file)(IMAGES.numpy())
         with torch.no_grad():
             floats = trained(SPEC)(IMAGES).numpy()
@@ -284,7 +288,20 @@ class TestFiles:
         # The logits have a grid of their own, of 8 bits.
         steps = np.diff(np.unique(answers))
         assert np.abs(steps / steps.min() - np.rint(steps / steps.min())).max() < 0.01
-        assert tool(quantize_static).digest == file.digest
+        assert tool(quantize_static, options=exact).digest == file.digest
+
+    def test_eight_bits_are_refused_where_products_saturate_with_the_ways_out(self, tool):
+        from bitleak.tools.onnxruntime_tool import quantize_static
+
+        if not products_saturate():
+            assert max(tool(quantize_static).record["levels_counted"].values()) > 16
+            return
+        with pytest.raises((ModelError, QuantizationError)) as error:
+            tool(quantize_static)
+        assert "quantize with weights of 7 bits (reduce_range)" in str(error.value)
+        assert "(saturating 8-bit products)" in str(error.value)
+        chosen = tool(quantize_static, runtime={"optimisation": "all"})
+        assert max(chosen.record["levels_counted"].values()) > 16
 
 
 class TestNncf:

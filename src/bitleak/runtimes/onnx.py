@@ -4,7 +4,8 @@ A session has one thread, no waiting in circles, and a fixed batch: fewer images
 zeros, so that an image is answered alike alone and in company. By default it optimises the graph as
 any session does, with one exception: ONNX Runtime replaces DequantizeLinear and MatMul by an
 operator that rounds the activations to 8 bits, which the file does not say; `accuracy_level` 0
-keeps float32 (4 is ONNX Runtime's own default). Level, version and provider are in the facts of the
+keeps float32 (4 is ONNX Runtime's own default). Where 8-bit products saturate (see `integer_products`),
+the version says so. Level, version and provider are in the facts of the
 network and in the key of its answers.
 """
 
@@ -22,6 +23,7 @@ from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, NetworkFile
 from bitleak.runtimes.fixed_batches import BatchedNetwork
+from bitleak.runtimes.integer_products import SATURATES, products_saturate
 from bitleak.runtimes.network_ports import (
     InputPort,
     OutputPort,
@@ -76,13 +78,14 @@ class OnnxRuntime(PortOptions):
             one_of("optimisation", self.optimisation, get_args(Optimisation))
 
     def version(self) -> str:
-        """Return name and version of ONNX Runtime.
+        """Return name and version of ONNX Runtime, and whether its 8-bit products saturate here.
 
         Raises:
             ModelError: It is not installed.
         """
         import_extra("onnxruntime", "onnx", "answering an .onnx file")
-        return f"onnxruntime {metadata.version('onnxruntime')}"
+        name = f"onnxruntime {metadata.version('onnxruntime')}"
+        return f"{name} ({SATURATES})" if products_saturate() else name
 
     def read(self, path: Path, spec: ModelSpec) -> NetworkFile:
         """Return a file's content, checked; see `NetworkRuntime.read`."""

@@ -23,6 +23,7 @@ import numpy as np
 
 from bitleak.core.errors import ModelError
 from bitleak.core.types import NetworkFile
+from bitleak.runtimes.integer_products import ADVICE, SATURATES
 from bitleak.runtimes.operator_places import first_difference
 from bitleak.runtimes.runtime import (
     NOT_PLACED,
@@ -89,8 +90,7 @@ def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
         raise ModelError(
             f"{_version(used)} answers otherwise with its graph optimisations than without, by "
             f"{_largest(optimised, plain):.3g} (logits up to {scale:.3g}; {changed} of {len(plain)} "
-            f"predictions change){_place(file, runtime, shown)}. Export the network again, or choose the answers "
-            "to audit by the runtime's option optimisation: all for those that users get, none for those of the graph"
+            f"predictions change){_place(file, runtime, shown)}. {_advice(file, used)}"
         )
     return differences
 
@@ -152,6 +152,15 @@ def _check_company(network: OpenNetwork, answers: Logits, images: Standardised) 
 def _at_level(runtime: ComparableRuntime, level: str) -> ComparableRuntime:
     changed: Any = replace(cast(Any, runtime), optimisation=level)
     return cast(ComparableRuntime, changed)
+
+
+def _advice(file: NetworkFile, network: OpenNetwork) -> str:
+    if file.record.get("quantized_activations") and SATURATES in _version(network):
+        return ADVICE
+    return (
+        "Export the network again, or choose the answers to audit by the runtime's option optimisation: all for those "
+        "that users get, none for those of the graph"
+    )
 
 
 def _version(network: OpenNetwork) -> str:

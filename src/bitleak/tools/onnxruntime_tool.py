@@ -33,6 +33,7 @@ def quantize_static(
     *,
     spec: ModelSpec,
     per_channel: bool = True,
+    reduce_range: bool = False,
 ) -> Path:
     """Quantize a network by ONNX Runtime, int8 weights and activations.
 
@@ -42,6 +43,8 @@ def quantize_static(
         folder: Folder for the file.
         spec: The network's spec.
         per_channel: One scale per output channel, or one per tensor.
+        reduce_range: Weights of 7 bits, for processors on which products of 8 bits saturate (see
+            `bitleak.runtimes.integer_products`).
 
     Returns:
         The file's path.
@@ -60,6 +63,7 @@ def quantize_static(
             _Reader(images.numpy()),
             quant_format=kit.QuantFormat.QDQ,
             per_channel=per_channel,
+            reduce_range=reduce_range,
             activation_type=kit.QuantType.QUInt8,
             weight_type=kit.QuantType.QInt8,
         )

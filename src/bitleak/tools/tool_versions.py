@@ -6,6 +6,9 @@
 | outside, in a module with `DISTRIBUTIONS` | the distributions named there, and PyTorch |
 | outside otherwise | all installed ones of `KITS`, since it may use any of them |
 
+On a processor on which ONNX Runtime's products of 8-bit integers saturate, the text says so where that
+is among the releases: its files answer otherwise there.
+
 So a result is kept when another kit is installed, and made anew by another release of its own kit.
 `DISTRIBUTIONS` holds names as they are installed by pip, with that of the runtime that answers the
 tool's files:
@@ -16,12 +19,14 @@ tool's files:
 import importlib
 from collections.abc import Callable
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 from bitleak import registry
 from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.outside import KITS, kit_versions
 from bitleak.core.types import NetworkFile
+from bitleak.runtimes.integer_products import SATURATES, products_saturate
 from bitleak.runtimes.packages import import_extra
 from bitleak.runtimes.runtime import runtime_of
 
@@ -44,9 +49,18 @@ def tool_versions(call: str) -> str:
         packages = built_in_packages(bare)
         for package, extra in packages.items():
             import_extra(package, extra, f"the tool {bare}")
-        return kit_versions((*(name.partition(".")[0] for name in packages), *ALWAYS))
+        return _with_processor(
+            kit_versions((*(name.partition(".")[0] for name in packages), *ALWAYS))
+        )
     stated = _stated(registry.resolve(registry.TOOLS, bare, kind="tool"), bare)
-    return kit_versions(KITS if stated is None else (*stated, *ALWAYS))
+    return _with_processor(kit_versions(KITS if stated is None else (*stated, *ALWAYS)))
+
+
+def _with_processor(versions: str) -> str:
+    """Return the text of keys with what the processor makes of ONNX Runtime's products."""
+    used = any(entry.startswith("onnxruntime") for entry in versions.split(", "))
+    used = used and find_spec("onnx") is not None  # no file is answered without it
+    return f"{versions}, {SATURATES}" if used and products_saturate() else versions
 
 
 def built_in_packages(name: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
     python benchmarks/plan_rates.py [--networks cnn:16 resnet18:16] [--methods adaround brecq ...] [--images 1024]
 
 Each method quantizes an untrained network at 3 levels, from random images of 32x32 pixels, by its default
-and its preset `paper`. What is learnt in steps is run with 1 and 3 % of the steps, at least 20 and 60, and
+and its preset `paper`. What is learnt in steps is run with 1 and 5 % of the steps, at least 50 and 250, and
 what all of them take follows from the two; the rest of the work is in full. The last column is expected /
 measured: above 1, the plan expects too much.
 
@@ -72,7 +72,7 @@ def measure(spec: ModelSpec, quantizer: Any, fields: Mapping[str, Any], images: 
     steps = getattr(quantizer(levels=LEVELS, **fields), "iterations", None)
     if steps is None:
         return seconds(spec, quantizer, fields, images)
-    few, more = max(20, steps // 100), max(60, 3 * steps // 100)
+    few, more = max(50, steps // 100), max(250, steps // 20)
     first, second = (
         seconds(spec, quantizer, {**fields, "iterations": count}, images) for count in (few, more)
     )

@@ -121,7 +121,7 @@ def test_the_resolved_config_reads_as_the_same():
     assert resolved(config)["references"] == RAW["references"]
 
 
-def test_the_papers_networks_take_at_most_45_gpu_hours_with_few_quantized_references(monkeypatch):
+def test_the_papers_networks_take_as_many_gpu_hours_as_the_page_says(monkeypatch):
     examples = Path(__file__).parents[2] / "examples"
     description = Description(60_000, 10_000, 100, 3, 32, "planned")
     monkeypatch.setattr(Hub, "describe", lambda self, data: description)
@@ -132,8 +132,8 @@ def test_the_papers_networks_take_at_most_45_gpu_hours_with_few_quantized_refere
         config = validate(read_config(examples / f"{name}.yaml"))
         tasks = prepare(config, device="cuda", on_this_machine=False).plan.tasks
         hours[name] = sum(task.cost for task in tasks) / 3600
-    assert hours["paper-cifar100"] == pytest.approx(120.9, abs=0.1)
-    assert hours["paper-cifar100-few"] == pytest.approx(43.3, abs=0.1)
+    assert hours["paper-cifar100"] == pytest.approx(54.3, abs=0.1)
+    assert hours["paper-cifar100-few"] == pytest.approx(28.0, abs=0.1)
 
 
 def test_a_plan_says_what_the_quantized_references_are_worth():

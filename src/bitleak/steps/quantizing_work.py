@@ -16,13 +16,19 @@ pass counted as two forward passes. The GPU's has not been measured."""
 SLOWDOWN = {
     "search": 20.0,
     "adaround": 3.0,
-    "brecq": 3.0,
+    "brecq": 0.9,
     "obc": 8.0,
     "gptq": 3.0,
     "polish": 3.0,
     "exchange": 700.0,
 }
-"""How far the parts of the quantizers stay below that rate, on one core: cnn of width 16 and 32, float64."""
+"""How far the parts of the quantizers stay below that rate, on one core: cnn of width 16 and 32, and for BRECQ resnet18
+of width 16 (`benchmarks/plan_rates.py`).
+"""
+
+ROUNDING = (0.31, 504.0)
+"""What a step of AdaRound takes per weight, in multiply-adds: per column of its layer, and beside that."""
+
 
 PASS = {"full_precision": 4.0, "quantized": 9.0}
 """What a pass over the images for a layer-wise quantizer's statistics takes, in forward passes, by its `inputs`."""
@@ -54,22 +60,25 @@ def quantizing_work(
     images = calibration.records * calibration.rounds
     forward = 1.0 * network.multiply_adds * images
     steps = options.get("iterations", 0)
+    slowdown = SLOWDOWN.get(name, 3.0)
     once = {  # for both grids, where there are two
         "adaround": 3 * forward,
         "brecq": 3.0 * network.multiply_adds * steps * options.get("batch", 16) + 3 * forward,
         "gptq": math.fsum(columns**3 * 2 / 3 for _, columns in layers),
     }
     rows = {
-        "adaround": steps * math.fsum(out * columns * (columns + 20.0) for out, columns in layers),
-        "obc": math.fsum(out * columns**3 / 3 for out, columns in layers),
-        "gptq": math.fsum(out * columns**2 / 2 for out, columns in layers),
+        "adaround": steps
+        * math.fsum(
+            out * columns * (ROUNDING[0] * columns + ROUNDING[1]) for out, columns in layers
+        ),
+        "obc": slowdown * math.fsum(out * columns**3 / 3 for out, columns in layers),
+        "gptq": slowdown * math.fsum(out * columns**2 / 2 for out, columns in layers),
     }
     columns = sum(columns for _, columns in layers)
-    slowdown = SLOWDOWN.get(name, 3.0)
     work = SLOWDOWN["search"] * 80.0 * sum(out * columns for out, columns in layers)
     work += slowdown * once.get(name, 0.0) + COLUMN.get(name, 0.0) * columns
     grids = 2 if options.get("grid") == "output" else 1
-    work += grids * slowdown * rows.get(name, 0.0)
+    work += grids * rows.get(name, 0.0)
     sweeps = options.get("polish", 0)
     if grids == 2:
         work += (

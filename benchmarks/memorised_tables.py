@@ -26,7 +26,7 @@ from scipy import stats
 from bitleak.attacks import attack_view, expand, recalibrated
 from bitleak.attacks.joint import Joint
 from bitleak.attacks.joint_learned import LearnedJoint
-from bitleak.core.types import LOG_PROBABILITY, LOGIT_SCALED, SIGNALS, AttackView, Measure, Splits
+from bitleak.core.types import LOG_PROBABILITY, LOGIT_SCALED, AttackView, Measure, Splits
 from bitleak.core.variants import FULL
 from bitleak.data import references as references_of
 from bitleak.metrics import measure, roc
@@ -58,6 +58,12 @@ def by_method(variant: str) -> tuple[int, ...]:
         return (0,)
     bits = float(parts[-1].partition("+")[0])
     return (1 + METHODS.index(parts[0]), -round(100 * bits), len(parts))
+
+
+def default_of(variant: str) -> str:
+    """Return the variant by the default preset with all calibration images, such as `obc-2` of `obc-32-2`."""
+    parts = variant.split("-")
+    return f"{parts[0]}-{parts[-1]}"
 
 
 def by_precision(variant: str) -> tuple[int, ...]:
@@ -123,13 +129,12 @@ class Answers:
         files = self.files[kind]
         known = {model: files[model].confidences[variant] for model in self.models(variant, kind)}
         shape = next(iter(known.values())).shape
-        confidence = np.full((len(files), *shape), np.nan)
+        kept = 1 + max(LOGIT_SCALED, LOG_PROBABILITY)
+        planes = np.full((len(files), *shape, kept), np.nan)
         for model, values in known.items():
-            confidence[model] = values
-        planes = np.full((*confidence.shape, len(SIGNALS)), np.nan)
-        planes[..., LOGIT_SCALED] = confidence
-        planes[..., LOG_PROBABILITY] = -np.logaddexp(0.0, -confidence)
-        planes = planes[..., : 1 + max(LOGIT_SCALED, LOG_PROBABILITY)]
+            confidence = values.astype(float)
+            planes[model, ..., LOGIT_SCALED] = confidence
+            planes[model, ..., LOG_PROBABILITY] = -np.logaddexp(0.0, -confidence)
         self._signals[variant, kind] = planes
         return planes
 
@@ -173,14 +178,20 @@ class Answers:
         return self._scores[attack, releases]
 
     def figures(
-        self, attack: str, adversary: "Adversary", targets: tuple[int, ...]
+        self,
+        attack: str,
+        adversary: "Adversary",
+        targets: tuple[int, ...],
+        beside: "Adversary | None" = None,
     ) -> Mapping[str, Measure]:
-        """Return the means over the targets, and their difference from full precision."""
+        """Return the means over the targets, and their difference from another adversary's; by default that of full
+        precision.
+        """
         scores = self.scores(attack, adversary, targets)
         baseline = None
-        if adversary.variant != FULL:
+        if beside is not None or adversary.variant != FULL:
             full = Adversary(FULL, FULL, kind=adversary.kind)
-            baseline = self.scores(attack, full, targets)
+            baseline = self.scores(attack, beside or full, targets)
         member = self.member[list(targets)]
         return measure(scores, member, fprs=FPRS, baseline=baseline, balanced=False).aggregate
 
@@ -204,8 +215,7 @@ class Answers:
         }
         if kind == FIRST and len(self.models(variant)) == len(self.member):
             found["matched"] = Adversary(variant, variant)
-        parts = variant.split("-")
-        default = f"{parts[0]}-{parts[-1]}"
+        default = default_of(variant)
         if kind == AGAIN and default in self.of_all():
             found["default"] = Adversary(variant, default, kind=kind)
         return found
@@ -242,8 +252,9 @@ def variant_table(answers: Answers, group: str, attack: str, metric: str) -> Ite
     kind = AGAIN if group == AGAIN else FIRST
     columns = (*KINDS[:2], "default") if kind == AGAIN else KINDS
     heads = " | ".join(f"`{column}`" for column in columns)
-    yield f"| variant | targets | members % | test % | {heads} | `{columns[-1]}` less fp32 |"
-    yield f"|---|---|---|---|{'---|' * len(columns)}---|"
+    ends = f"`{columns[-1]}` less fp32" + (" | less the default" if kind == AGAIN else "")
+    yield f"| variant | targets | members % | test % | {heads} | {ends} |"
+    yield f"|---|---|---|---|{'---|' * (len(columns) + 1 + (kind == AGAIN))}"
     for variant in answers.group(group):
         yield variant_row(answers, variant, attack, metric, kind, columns)
 
@@ -266,6 +277,13 @@ def variant_row(
     cells += [f"{answers.mean_fact(variant, part, kind):.1f}" for part in ("members", "test")]
     cells += [cell(found[column]) if column in found else "" for column in columns]
     cells.append(change(found[columns[-1]]) if columns[-1] in found else "")
+    if kind == AGAIN:
+        adversary = answers.adversaries(variant, kind).get("default")
+        cells.append("")
+        if adversary is not None and variant != default_of(variant):
+            beside = adversary._replace(variant=default_of(variant))
+            figures = answers.figures(attack, adversary, targets, beside)
+            cells[-1] = change(figures[metric])
     return f"| {variant} | {' | '.join(cells)} |"
 
 

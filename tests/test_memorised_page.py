@@ -47,11 +47,15 @@ def test_a_page_is_filled_at_its_marks_alone(script, answers, tmp_path):
 
 
 def test_the_accuracies_are_those_of_the_files(script, answers):
-    assert script.table(answers, "accuracies model") in PAGE
+    for kind in (script.FIRST, script.AGAIN):
+        assert script.table(answers, f"accuracies {kind}") in PAGE
 
 
 def test_the_rows_of_brecq_are_those_of_the_files(script, answers):
+    kinds = (*script.KINDS[:2], "default")
+    again = "brecq-paper-1.58+last8"
     for line in (
+        script.variant_row(answers, again, script.ATTACK, "tpr@0.01", script.AGAIN, kinds),
         script.variant_row(answers, FULL, script.ATTACK, "tpr@0.01"),
         script.variant_row(answers, script.BASE, script.ATTACK, "tpr@0.01"),
         *script.calibration_rows(answers, script.BASE),

@@ -20,6 +20,9 @@ default preset:
     tensor    one grid per tensor, not per output channel
     norms     batch norm's statistics re-estimated after quantization, on 512 members and 512 non-members
               without augmentation (the published code does so for OBC)
+    share     as many calibration images as make the paper's share of the members: 1,024 of 25,000
+    strangers 1,024 test images as the calibration set, which no model was trained on: the paper has members,
+              so that this is no difference of its protocol, but shows what it does that they are members
     queries   two random crops with a random flip, drawn anew for every model, instead of the image and
               its mirror image
 """
@@ -56,7 +59,8 @@ POPULATION = "population.npz"
 FIRST, AGAIN = "model", "again"
 BASE = "brecq-1.58+last8"
 WEIGHT_CHANGES = ("grid", "tensor", "norms")
-FRESH = "queries"
+FRESH, STRANGERS, SHARE = "queries", "strangers", "share"
+PAPER_SHARE = 1024 / 25_000
 NORM_RECORDS = 512
 BATCH = 64
 
@@ -81,7 +85,8 @@ class Setting(NamedTuple):
 SETTINGS = (
     Setting((FRESH,), full=True),
     Setting(("norms",), full=True),
-    *[Setting((change,)) for change in (*WEIGHT_CHANGES, FRESH)],
+    *[Setting((change,)) for change in (*WEIGHT_CHANGES, FRESH, SHARE, STRANGERS)],
+    Setting(("tensor", "norms", FRESH, SHARE)),
     Setting(("tensor", "norms", FRESH)),
     Setting(("tensor", "norms")),
     Setting(("tensor", FRESH)),
@@ -249,7 +254,9 @@ class RoundedWeights:
             return self.full
         if setting.full:
             return with_own_statistics(self.audited, self.model, self.full, self.full)
-        codes = tuple(change for change in ("grid", "tensor") if change in setting.changes)
+        codes = tuple(
+            name for name in ("grid", "tensor", SHARE, STRANGERS) if name in setting.changes
+        )
         if codes not in self._made:
             self._made[codes] = self._rounded(codes)
         if "norms" not in setting.changes:
@@ -273,12 +280,22 @@ class RoundedWeights:
         assert spec is not None
         if not changes:
             return audited.read(audited.keys["quantize", f"{BASE} of model {model}"]).dequantize()
-        seed = audited.config.seed
+        seed, split, calibration = (
+            audited.config.seed,
+            audited.with_canaries,
+            audited.base.calibration,
+        )
+        if STRANGERS in changes:
+            split = replace(split, calibration=split.test)
+            calibration = replace(calibration, source="holdout")
+        if SHARE in changes:
+            records = round(PAPER_SHARE * split.member[model].sum())
+            calibration = replace(calibration, records=records)
         images = calibration_images(
             audited.images,
-            audited.with_canaries,
+            split,
             spec,
-            audited.base.calibration,
+            calibration,
             model=model,
             seed=seed,
             device="cpu",

@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from memorised import AGAIN, BASE, FIRST, FOLDER, FRESH, POPULATION, ModelFile
+from memorised import (
+    AGAIN,
+    BASE,
+    FIRST,
+    FOLDER,
+    FRESH,
+    POPULATION,
+    SHARE,
+    STRANGERS,
+    ModelFile,
+)
 from scipy import stats
 
 from bitleak.attacks import attack_view, expand, recalibrated
@@ -53,17 +63,20 @@ RELEASES = (
 
 def by_method(variant: str) -> tuple[int, ...]:
     """Return the place of a variant in a table: full precision, then method by method, from many bits to few."""
-    parts = variant.split("-")
+    name, _, changes = variant.partition("/")
+    parts = name.split("-")
     if parts[0] == FULL:
         return (0,)
     bits = float(parts[-1].partition("+")[0])
-    return (1 + METHODS.index(parts[0]), -round(100 * bits), len(parts))
+    return (1 + METHODS.index(parts[0]), -round(100 * bits), len(parts), len(changes))
 
 
 def default_of(variant: str) -> str:
-    """Return the variant by the default preset with all calibration images, such as `obc-2` of `obc-32-2`."""
-    parts = variant.split("-")
-    return f"{parts[0]}-{parts[-1]}"
+    """Return the variant by the default preset with the usual calibration images, such as `obc-2` of `obc-32-2`."""
+    name, _, changes = variant.partition("/")
+    parts = name.split("-")
+    kept = [change for change in changes.split("+") if change not in ("", SHARE, STRANGERS)]
+    return "/".join([f"{parts[0]}-{parts[-1]}", *(["+".join(kept)] if kept else [])])
 
 
 def by_precision(variant: str) -> tuple[int, ...]:
@@ -216,7 +229,7 @@ class Answers:
         if kind == FIRST and len(self.models(variant)) == len(self.member):
             found["matched"] = Adversary(variant, variant)
         default = default_of(variant)
-        if kind == AGAIN and default in self.of_all():
+        if kind == AGAIN and len(self.models(default)) == len(self.member):
             found["default"] = Adversary(variant, default, kind=kind)
         return found
 
@@ -280,7 +293,8 @@ def variant_row(
     if kind == AGAIN:
         adversary = answers.adversaries(variant, kind).get("default")
         cells.append("")
-        if adversary is not None and variant != default_of(variant):
+        known = set(targets) <= set(answers.models(default_of(variant), kind))
+        if adversary is not None and variant != default_of(variant) and known:
             beside = adversary._replace(variant=default_of(variant))
             figures = answers.figures(attack, adversary, targets, beside)
             cells[-1] = change(figures[metric])

@@ -476,7 +476,7 @@ TABLES: Mapping[str, Callable[..., Iterator[str]]] = {
     "others": others_table,
     "joint": joint_table,
 }
-MARK = re.compile(r"(<!-- table: (.+?) -->\n\n)((?:\|.*\n)*)")
+MARK = re.compile(r"(<!-- table: (.+?) -->\n\n?)((?:\|.*\n)*)")
 """A mark, what it asks for, and the table that follows it."""
 
 
@@ -490,9 +490,13 @@ def fill(path: Path, answers: Answers, names: Sequence[str] = tuple(TABLES)) -> 
     """Put the tables with these names in their places in a page; it may be edited meanwhile."""
     wanted = {found[2] for found in MARK.finditer(path.read_text())}
     made = {call: table(answers, call) for call in wanted if call.split()[0] in names}
-    path.write_text(
-        MARK.sub(lambda found: found[1] + made.get(found[2], found[3]), path.read_text())
-    )
+
+    def content(found: re.Match[str]) -> str:
+        before = found[3]
+        end = "" if before else "\n"  # a first table is set apart from what follows
+        return found[1] + (made[found[2]] + end if found[2] in made else before)
+
+    path.write_text(MARK.sub(content, path.read_text()).rstrip() + "\n")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The tables of docs/memorised.md are those that the committed answers give."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def test_every_table_of_the_page_is_one_that_can_be_made(script):
     assert len(wanted) > 10
     assert {name.split()[0] for name in wanted} <= set(script.TABLES)
     assert all(found[3] for found in script.MARK.finditer(PAGE))
+    assert not re.search(r"^\|.*\n[^|\n]", PAGE, flags=re.MULTILINE)
 
 
 def test_a_page_is_filled_at_its_marks_alone(script, answers, tmp_path):
@@ -41,6 +43,9 @@ def test_a_page_is_filled_at_its_marks_alone(script, answers, tmp_path):
     script.fill(page, answers)
     table = script.table(answers, "accuracies model")
     assert page.read_text() == f"Before\n\n{mark}{table}\nAfter | it\n"
+    page.write_text(f"{mark}After\n")
+    script.fill(page, answers)
+    assert page.read_text() == f"{mark}{table}\nAfter\n"
     page.write_text(f"{mark}| old |\n")
     script.fill(page, answers, ["cross"])
     assert page.read_text() == f"{mark}| old |\n"

@@ -38,6 +38,7 @@ def machine(monkeypatch):
         module.to_int4 = lambda network, images, folder: None
         monkeypatch.setitem(sys.modules, module.__name__, module)
     modules[1].DISTRIBUTIONS = ("quanto", "onnxruntime")
+    monkeypatch.setattr(releases, "products_saturate", lambda: False)
 
     def install(versions):
         def version(name):

@@ -44,8 +44,13 @@ from bitleak.metrics import measure, roc
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, FIGURE = DOCS / "memorised.md", DOCS / "figures" / "memorised-cross.png"
 FPRS = (0.001, 0.005, 0.01)
-METRICS = ("auc", *[f"tpr@{fpr:g}" for fpr in FPRS])
-KINDS = ("fp32", "recalibrated", "matched")
+COLUMNS = {
+    FIRST: ("fp32", "recalibrated", "matched"),
+    AGAIN: ("fp32", "recalibrated", "default"),
+}
+"""Kinds of references, for the first networks and those trained anew."""
+
+MAPPED = "fp32, recalibrated"
 ATTACK = "lira-online-shrunk"
 METHODS = ("rtn", "adaround", "brecq", "obc", "qat")
 JOINT = {attack().name: attack() for attack in (Joint, LearnedJoint)}
@@ -75,8 +80,8 @@ def default_of(variant: str) -> str:
     """Return the variant by the default preset with the usual calibration images, such as `obc-2` of `obc-32-2`."""
     name, _, changes = variant.partition("/")
     parts = name.split("-")
-    kept = [change for change in changes.split("+") if change not in ("", SHARE, STRANGERS)]
-    return "/".join([f"{parts[0]}-{parts[-1]}", *(["+".join(kept)] if kept else [])])
+    kept = "+".join(part for part in changes.split("+") if part not in (SHARE, STRANGERS))
+    return f"{parts[0]}-{parts[-1]}" + (f"/{kept}" if kept else "")
 
 
 def by_precision(variant: str) -> tuple[int, ...]:
@@ -263,41 +268,34 @@ def accuracy_table(answers: Answers, kind: str = FIRST) -> Iterator[str]:
 def variant_table(answers: Answers, group: str, attack: str, metric: str) -> Iterator[str]:
     """Yield accuracies, and a figure by every kind of references."""
     kind = AGAIN if group == AGAIN else FIRST
-    columns = (*KINDS[:2], "default") if kind == AGAIN else KINDS
+    columns = COLUMNS[kind]
     heads = " | ".join(f"`{column}`" for column in columns)
     ends = f"`{columns[-1]}` less fp32" + (" | less the default" if kind == AGAIN else "")
     yield f"| variant | targets | members % | test % | {heads} | {ends} |"
     yield f"|---|---|---|---|{'---|' * (len(columns) + 1 + (kind == AGAIN))}"
     for variant in answers.group(group):
-        yield variant_row(answers, variant, attack, metric, kind, columns)
+        yield variant_row(answers, variant, attack, metric, kind)
 
 
-def variant_row(
-    answers: Answers,
-    variant: str,
-    attack: str,
-    metric: str,
-    kind: str = FIRST,
-    columns: tuple[str, ...] = KINDS,
-) -> str:
+def variant_row(answers: Answers, variant: str, attack: str, metric: str, kind: str = FIRST) -> str:
     """Return the row of one variant."""
-    targets = answers.models(variant, kind)
+    columns, targets = COLUMNS[kind], answers.models(variant, kind)
+    adversaries = answers.adversaries(variant, kind)
     found = {
         column: answers.figures(attack, adversary, targets)[metric]
-        for column, adversary in answers.adversaries(variant, kind).items()
+        for column, adversary in adversaries.items()
     }
     cells = [str(len(targets))]
     cells += [f"{answers.mean_fact(variant, part, kind):.1f}" for part in ("members", "test")]
     cells += [cell(found[column]) if column in found else "" for column in columns]
     cells.append(change(found[columns[-1]]) if columns[-1] in found else "")
     if kind == AGAIN:
-        adversary = answers.adversaries(variant, kind).get("default")
+        adversary, default = adversaries.get("default"), default_of(variant)
+        known = set(targets) <= set(answers.models(default, kind))
         cells.append("")
-        known = set(targets) <= set(answers.models(default_of(variant), kind))
-        if adversary is not None and variant != default_of(variant) and known:
-            beside = adversary._replace(variant=default_of(variant))
-            figures = answers.figures(attack, adversary, targets, beside)
-            cells[-1] = change(figures[metric])
+        if adversary is not None and variant != default and known:
+            beside = adversary._replace(variant=default)
+            cells[-1] = change(answers.figures(attack, adversary, targets, beside)[metric])
     return f"| {variant} | {' | '.join(cells)} |"
 
 
@@ -360,7 +358,7 @@ def cross_table(answers: Answers, attack: str, metric: str) -> Iterator[str]:
     """Yield what references of one variant find in targets of another."""
     variants = answers.of_all()
     found = crossed(answers, attack, metric, variants)
-    heads = " | ".join(f"by {variant}" for variant in (*variants, "fp32, recalibrated"))
+    heads = " | ".join(f"by {variant}" for variant in (*variants, MAPPED))
     yield f"| target | {heads} |"
     yield f"|---|{'---|' * found.shape[1]}"
     for variant, row in zip(variants, found, strict=True):
@@ -370,16 +368,15 @@ def cross_table(answers: Answers, attack: str, metric: str) -> Iterator[str]:
 def others_table(answers: Answers, variant: str) -> Iterator[str]:
     """Yield what references of every variant find in targets of one, and how much less than `matched` ones."""
     targets = tuple(range(len(answers.member)))
-    matched = answers.scores(ATTACK, Adversary(variant, variant), targets)
     metric = f"tpr@{FPRS[-1]:g}"
     yield f"| references, in `{variant}` | {metric} | less `matched` |"
     yield "|---|---|---|"
     adversaries = {name: Adversary(variant, name) for name in answers.of_all() if name != variant}
-    adversaries["fp32, recalibrated"] = Adversary(variant, FULL, recalibrate=True)
+    adversaries[MAPPED] = Adversary(variant, FULL, recalibrate=True)
     for name, adversary in adversaries.items():
-        scores = answers.scores(ATTACK, adversary, targets)
-        figures = measure(scores, answers.member, fprs=FPRS, baseline=matched, balanced=False)
-        yield f"| {name} | {cell(figures.aggregate[metric])} | {change(figures.aggregate[metric])} |"
+        matched = Adversary(variant, variant)
+        found = answers.figures(ATTACK, adversary, targets, matched)[metric]
+        yield f"| {name} | {cell(found)} | {change(found)} |"
 
 
 def joint_table(answers: Answers) -> Iterator[str]:
@@ -430,7 +427,7 @@ def figure(answers: Answers, path: Path) -> None:
     telling = matched[:, 0] > 10 * chance
     share = 100 * (found[telling] - chance) / (matched[telling] - chance)
     rows = [name for name, kept in zip(variants, telling, strict=True) if kept]
-    columns = [variants[0], "fp32, recalibrated", *variants[1:]]
+    columns = [variants[0], MAPPED, *variants[1:]]
     share = np.insert(share[:, :-1], 1, share[:, -1], axis=1)  # beside fp32
     with plt.rc_context({**settings(), "font.size": 9, "axes.grid": False}):
         drawn, axes = plt.subplots(figsize=(8.6, 1.6 + 0.42 * len(rows)), layout="constrained")

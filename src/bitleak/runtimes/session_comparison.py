@@ -23,7 +23,7 @@ import numpy as np
 
 from bitleak.core.errors import ModelError
 from bitleak.core.types import NetworkFile
-from bitleak.runtimes.integer_products import ADVICE, SATURATES
+from bitleak.runtimes.integer_products import ADVICE, products_saturate
 from bitleak.runtimes.operator_places import first_difference
 from bitleak.runtimes.runtime import (
     NOT_PLACED,
@@ -90,7 +90,7 @@ def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
         raise ModelError(
             f"{_version(used)} answers otherwise with its graph optimisations than without, by "
             f"{_largest(optimised, plain):.3g} (logits up to {scale:.3g}; {changed} of {len(plain)} "
-            f"predictions change){_place(file, runtime, shown)}. {_advice(file, used)}"
+            f"predictions change){_place(file, runtime, shown)}. {_advice(file)}"
         )
     return differences
 
@@ -154,8 +154,9 @@ def _at_level(runtime: ComparableRuntime, level: str) -> ComparableRuntime:
     return cast(ComparableRuntime, changed)
 
 
-def _advice(file: NetworkFile, network: OpenNetwork) -> str:
-    if file.record.get("quantized_activations") and SATURATES in _version(network):
+def _advice(file: NetworkFile) -> str:
+    rounded = file.record.get("quantized_activations")
+    if file.runtime == "onnx" and rounded and products_saturate():
         return ADVICE
     return (
         "Export the network again, or choose the answers to audit by the runtime's option optimisation: all for those "

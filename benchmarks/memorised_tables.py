@@ -6,8 +6,9 @@
 
 The answers are those of `memorised.py`. Every model that has answered in a variant is a target in turn, by
 references that are all others but its complement; `matched` ones only if all models have. Networks that
-were trained anew are targets alone, by the same references. Confidences are compared as they came, as in
-the paper. Intervals are 95 %, about these models on other records.
+were trained anew are targets by the same references, and in `alike` each other's references, as many as
+have answered. Confidences are compared as they came, as in the paper. Intervals are 95 %, about these
+models on other records.
 
 In the page, a line `<!-- table: NAME ... -->` stands before each table, with a name of `TABLES` and what it
 takes. `figure` draws who finds what with other references.
@@ -50,6 +51,10 @@ COLUMNS = {
 }
 """Kinds of references, for the first networks and those trained anew."""
 
+ALIKE = ("fp32", "default", "matched")
+"""Kinds of references that were trained anew as well."""
+
+FEWEST_PER_SIDE = 2
 MAPPED = "fp32, recalibrated"
 ATTACK = "lira-online-shrunk"
 METHODS = ("rtn", "adaround", "brecq", "obc", "qat")
@@ -156,12 +161,25 @@ class Answers:
         self._signals[variant, kind] = planes
         return planes
 
-    def view(self, target: int, variant: str, references: str, kind: str = FIRST) -> AttackView:
-        """Return the view of one target by all models but itself and its complement."""
+    def pairs(self, variants: Sequence[str], kind: str) -> tuple[int, ...]:
+        """Return the models that have answered in all of some variants, as their complements have."""
+        known = set.intersection(*(set(self.models(variant, kind)) for variant in variants))
+        return tuple(sorted(model for model in known if model ^ 1 in known))
+
+    def view(self, target: int, adversary: "Adversary") -> AttackView:
+        """Return the view of one target by all models but itself and its complement.
+
+        Networks trained anew are references as far as they have answered, in whole pairs, so that every record
+        has as many on either side.
+        """
         records = len(self.labels)
+        variant, references, _, kind, of = adversary
         rows, use = references_of(self.splits, target, seed=self.seed)
+        if of == AGAIN:
+            known = np.isin(rows, self.pairs([references], of))
+            rows, use = rows[known], use[known]
         of_target = self.signals(variant, kind)[target]
-        of_references = self.signals(references)[rows]
+        of_references = self.signals(references, of)[rows]
         return attack_view(
             target=of_target[:records],
             references=of_references[:, :records],
@@ -177,10 +195,9 @@ class Answers:
         key = (attack, adversary, targets)
         if key not in self._scores:
             (form,) = expand(attack)
-            variant, references, recalibrate, kind = adversary
-            views = (self.view(target, variant, references, kind) for target in targets)
+            views = (self.view(target, adversary) for target in targets)
             self._scores[key] = np.stack(
-                [form(recalibrated(view) if recalibrate else view) for view in views]
+                [form(recalibrated(view) if adversary.recalibrate else view) for view in views]
             )
         return self._scores[key]
 
@@ -189,7 +206,9 @@ class Answers:
         if (attack, releases) not in self._scores:
             self._scores[attack, releases] = np.stack(
                 [
-                    JOINT[attack]([self.view(target, release, release) for release in releases])
+                    JOINT[attack](
+                        [self.view(target, Adversary(release, release)) for release in releases]
+                    )
                     for target in range(len(self.member))
                 ]
             )
@@ -247,12 +266,14 @@ class Adversary(NamedTuple):
         references: Variant of the references.
         recalibrate: Whether the target's confidence is mapped to the references'.
         kind: Whether the targets are the first networks or those trained anew.
+        of: Which of them the references are.
     """
 
     variant: str
     references: str
     recalibrate: bool = False
     kind: str = FIRST
+    of: str = FIRST
 
 
 def accuracy_table(answers: Answers, kind: str = FIRST) -> Iterator[str]:
@@ -296,6 +317,49 @@ def variant_row(answers: Answers, variant: str, attack: str, metric: str, kind: 
         if adversary is not None and variant != default and known:
             beside = adversary._replace(variant=default)
             cells[-1] = change(answers.figures(attack, adversary, targets, beside)[metric])
+    return f"| {variant} | {' | '.join(cells)} |"
+
+
+def alike_table(answers: Answers, attack: str, metric: str) -> Iterator[str]:
+    """Yield a figure of networks trained anew by references that were trained anew as well.
+
+    Each variant has the targets and references that have answered in it and by its method's default preset, in
+    whole pairs.
+    """
+    heads = " | ".join(f"`{column}`" for column in ALIKE)
+    yield (
+        f"| variant | targets | references per side | {heads} | `matched` less `default` | less the default |"
+    )
+    yield f"|---|---|---|{'---|' * (len(ALIKE) + 2)}"
+    for variant in answers.group(AGAIN):
+        models = answers.pairs([variant, default_of(variant), FULL], AGAIN)
+        if len(models) // 2 > FEWEST_PER_SIDE:
+            yield alike_row(answers, variant, models, attack, metric)
+
+
+def alike_row(
+    answers: Answers, variant: str, models: tuple[int, ...], attack: str, metric: str
+) -> str:
+    """Return the row of one variant."""
+    default = default_of(variant)
+    by_fp32, by_default, matched = (
+        Adversary(variant, references, kind=AGAIN, of=AGAIN)
+        for references in (FULL, default, variant)
+    )
+
+    def figures(adversary: Adversary, beside: Adversary | None = None) -> Measure:
+        return answers.figures(attack, adversary, models, beside)[metric]
+
+    cells = [str(len(models)), str(len(models) // 2 - 1), cell(figures(by_fp32))]
+    if variant == FULL:
+        cells += ["", "", "", ""]
+    elif variant == default:
+        cells += ["", cell(figures(matched)), "", ""]
+    else:
+        found = figures(matched, by_default)
+        of_default = by_default._replace(variant=default)
+        cells += [cell(figures(by_default)), cell(found), change(found)]
+        cells.append(change(figures(matched, of_default)))
     return f"| {variant} | {' | '.join(cells)} |"
 
 
@@ -468,6 +532,7 @@ def change(figure: Measure, digits: int = 3) -> str:
 TABLES: Mapping[str, Callable[..., Iterator[str]]] = {
     "accuracies": accuracy_table,
     "variants": variant_table,
+    "alike": alike_table,
     "calibration": calibration_table,
     "cross": cross_table,
     "others": others_table,

@@ -67,13 +67,57 @@ def test_the_rows_of_brecq_are_those_of_the_files(script, answers):
         assert line in PAGE
 
 
-def test_a_target_meets_its_complement_nowhere(answers):
+def test_a_target_meets_its_complement_nowhere(script, answers):
     member = answers.member
-    view = answers.view(3, FULL, FULL)
+    view = answers.view(3, script.Adversary(FULL, FULL))
     alike = [np.array_equal(row, member[3]) or np.array_equal(row, ~member[3]) for row in member]
     assert sum(alike) == 2
     assert view.references.shape[:2] == (16, member.shape[1])
     assert (view.member.sum(axis=0) == 8).all()
+
+
+@pytest.fixture
+def twice(script, tmp_path):
+    """The answers of the first networks, and some of them as if of networks trained anew."""
+
+    def build(models):
+        for path in script.FOLDER.glob("[pm]o*.npz"):
+            (tmp_path / path.name).symlink_to(path)
+        for model in models:
+            first = script.FOLDER / f"model-{model:02d}.npz"
+            (tmp_path / f"again-{model:02d}.npz").symlink_to(first)
+        return script.Answers(tmp_path)
+
+    return build
+
+
+def test_networks_trained_anew_are_each_others_references(script, answers, twice):
+    found = twice(range(18))
+    again = script.AGAIN
+    adversary = script.Adversary(script.BASE, script.BASE, kind=again, of=again)
+    expected = answers.adversaries(script.BASE)["matched"]
+    for of_first, of_again in (
+        (expected, adversary),
+        (script.Adversary(FULL, FULL), script.Adversary(FULL, FULL, kind=again, of=again)),
+    ):
+        np.testing.assert_array_equal(
+            found.scores(script.ATTACK, of_again, (0, 5)),
+            answers.scores(script.ATTACK, of_first, (0, 5)),
+        )
+
+
+def test_networks_trained_anew_are_references_in_whole_pairs(script, twice):
+    found = twice([0, 1, 4, 5, 6, 12, 13])
+    again = script.AGAIN
+    assert found.pairs([FULL, script.BASE], again) == (0, 1, 4, 5, 12, 13)
+    view = found.view(5, script.Adversary(FULL, FULL, kind=again, of=again))
+    np.testing.assert_array_equal(
+        view.references[..., 0], found.signals(FULL)[[0, 1, 12, 13], : len(found.labels), :, 0]
+    )
+    assert (view.member.sum(axis=0) == 2).all()
+    rows = list(script.alike_table(found, script.ATTACK, "tpr@0.01"))[2:]
+    assert {line.split(" | ")[1] for line in rows} == {"6"}
+    assert {line.split(" | ")[2] for line in rows} == {"2"}
 
 
 def test_members_of_a_calibration_set_are_members(answers):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bitleak.core.types import CUT_SUMS
 from bitleak.report import FileSummary, Summary, tabulate
 from bitleak.report.page import page
 from bitleak.report.sections.shipped_files import file_table
@@ -65,6 +66,14 @@ def test_page_and_markdown_show_a_file_in_its_runtime(rows, make):
     row = next(line for line in text.splitlines() if line.startswith("| int8 | onnxruntime"))
     assert "| 36,955 | 26,480 | 13,240 | 2 (stem, he\\|ad) |" in row
     assert Summary.from_json(summary.to_json()) == summary
+
+
+def test_a_file_that_answers_otherwise_elsewhere_is_named(rows, make):
+    for arithmetic, named in (("8-bit integers", False), (CUT_SUMS, True)):
+        summary = make.summary(rows, files=(shown(), shown(arithmetic=arithmetic)))
+        text = markdown_report(tabulate(rows), summary)
+        assert ("on others, int8 may answer otherwise, and leak otherwise" in text) is named
+        assert f"| {arithmetic} |" in text
 
 
 def test_without_files_there_is_no_table(rows, make):

@@ -7,7 +7,9 @@ import pytest
 from onnx_networks import REASON
 
 from bitleak.core.errors import ModelError
-from bitleak.core.types import ModelSpec
+from bitleak.core.types import CUT_SUMS, ModelSpec
+from bitleak.runtimes import onnx as onnx_runtime
+from bitleak.runtimes.integer_products import products_saturate
 from bitleak.runtimes.operator_places import GraphOperator, first_difference
 from bitleak.runtimes.runtime import open_network, runtime_for, runtime_of
 from bitleak.runtimes.session_comparison import check_sessions
@@ -374,9 +376,13 @@ def test_a_file_that_is_computed_as_it_says_passes_the_comparison(tmp_path):
     assert max(differences.values()) < 1e-5
 
 
-def dynamic():
-    """The linear network by products that no processor cuts, images on the grid of their whole batch."""
-    codes = np.clip(np.round(WEIGHT.T * 20), -63, 63).astype(np.int8)
+CODES = np.clip(np.round(WEIGHT.T * 20), -63, 63).astype(np.int8)
+
+
+def dynamic(codes=CODES):
+    """The linear network by integer products, by default ones that no processor cuts; images on the grid of their
+    whole batch.
+    """
     nodes = [
         helper.make_node("Flatten", ["images"], ["rows"]),
         helper.make_node("DynamicQuantizeLinear", ["rows"], ["bytes", "step", "zero"]),
@@ -408,6 +414,57 @@ def test_a_file_whose_grid_comes_from_the_whole_batch_is_taken_one_image_at_a_ti
     ) / 40
     error = np.abs(open_network(alone)(IMAGES) - EXPECTED).max(axis=1)
     assert (error <= 1.1 * limit).all()
+
+
+@pytest.mark.parametrize("code", [63, 64, 65, 127])
+def test_the_arithmetic_says_where_sums_of_products_are_cut(code, opened):
+    network = opened(dynamic(np.full_like(CODES, code)), batch=1)
+    bright = np.tile(
+        np.linspace(0.99, 1, 4, dtype=np.float32), (1, 3, 4, 1)
+    )  # bytes of 252 and more
+    steps = np.rint(bright / np.float32(1 / 255)) / 255
+    exact = steps.sum() * code / 20 + BIAS
+    cut = network.facts["arithmetic"] == CUT_SUMS
+    assert cut is (products_saturate() and code > 64)
+    assert (np.abs(network(bright)[0] - exact).max() > 1) == (cut and code > 65)
+
+
+@pytest.mark.parametrize(
+    ("optimisation", "arithmetic"),
+    [("none", None), ("basic", None), ("extended", "8-bit integers"), ("all", "8-bit integers")],
+)
+def test_products_between_quantizers_are_of_integers_where_they_are_joined(
+    optimisation, arithmetic, opened, tmp_path, monkeypatch
+):
+    step = [tensor("step", np.float32(4 / 255)), tensor("middle", np.uint8(128))]
+    codes = [tensor("codes", np.full((48, 5), 127, np.int8)), tensor("scale", np.float32(1 / 99))]
+    nodes = [helper.make_node("Flatten", ["images"], ["rows"])]
+    for source, place in (("rows", "in"), ("products", "out")):
+        if place == "out":
+            nodes.append(helper.make_node("DequantizeLinear", ["codes", "scale"], ["weight"]))
+            nodes.append(helper.make_node("MatMul", ["in", "weight"], ["products"]))
+        names = [f"{place}_bytes", "step", "middle"]
+        nodes.append(helper.make_node("QuantizeLinear", [source, *names[1:]], names[:1]))
+        nodes.append(helper.make_node("DequantizeLinear", names, [place]))
+    nodes.append(helper.make_node("Add", ["out", "bias"], ["logits"]))
+    proto = model(nodes, [*step, *codes, tensor("bias", BIAS)])
+    for saturate in (False, True):
+        monkeypatch.setattr(onnx_runtime, "products_saturate", lambda: saturate)  # noqa: B023
+        network = opened(proto, optimisation=optimisation)
+        found = network.facts.get("arithmetic")
+        assert found == (CUT_SUMS if saturate and arithmetic else arithmetic)
+    # The level is what decides: the session's own graph has the joined operator, or has not.
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, onnx_runtime.LEVELS[optimisation]
+    )
+    options.optimized_model_filepath = str(tmp_path / "joined.onnx")
+    onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    operators = {node.op_type for node in onnx.load(tmp_path / "joined.onnx").graph.node}
+    assert ("QLinearMatMul" in operators) is (arithmetic is not None)
 
 
 def test_a_file_that_draws_random_numbers_is_refused(tmp_path):

@@ -274,6 +274,10 @@ class QuantizedWeights:
         )
 
 
+CUT_SUMS = "8-bit integers, sums of two products cut to 16 bits"
+"""The arithmetic of a file that answers otherwise on another processor, in the facts of its network."""
+
+
 @dataclass(frozen=True)
 class NetworkFile:
     """A network as the content of a file that a runtime executes.

@@ -19,6 +19,9 @@ from bitleak.runtimes.packages import import_extra
 SATURATES = "saturating 8-bit products"
 """What the version of ONNX Runtime, and the keys that hold it, say of such a processor."""
 
+SAFE_CODE = 64
+"""Largest absolute weight with which no sum is cut: 2 x 255 x 64 < 32,767."""
+
 ADVICE = (
     "On this processor ONNX Runtime cuts the sums of two 8-bit products to 16 bits, as on any x86 processor without "
     "VNNI instructions: quantize with weights of 7 bits (reduce_range), audit on a processor as your users have, or "

@@ -21,9 +21,9 @@ import numpy as np
 
 from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import ModelError
-from bitleak.core.types import ModelSpec, NetworkFile
+from bitleak.core.types import CUT_SUMS, ModelSpec, NetworkFile
 from bitleak.runtimes.fixed_batches import BatchedNetwork
-from bitleak.runtimes.integer_products import SATURATES, products_saturate
+from bitleak.runtimes.integer_products import SAFE_CODE, SATURATES, products_saturate
 from bitleak.runtimes.network_ports import (
     InputPort,
     OutputPort,
@@ -37,7 +37,7 @@ from bitleak.runtimes.onnx_files import (
     read_content,
     stated_standardisation,
 )
-from bitleak.runtimes.onnx_layers import layer_facts
+from bitleak.runtimes.onnx_layers import INTEGER_PRODUCTS, largest_code, layer_facts
 from bitleak.runtimes.onnx_ports import read_input, read_output
 from bitleak.runtimes.operator_places import GraphOperator
 from bitleak.runtimes.packages import import_extra
@@ -51,6 +51,9 @@ LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+JOINING = ("extended", "all")
+"""Levels that replace products of dequantized values by products of integers."""
+
 PROVIDER = "CPUExecutionProvider"
 ACCURACY_KEY = "session.qdq_matmulnbits_accuracy_level"
 QUANTIZING = ("QuantizeLinear", "DynamicQuantizeLinear")
@@ -111,7 +114,9 @@ class OnnxRuntime(PortOptions):
         session = make_session(
             model.SerializeToString(), self.optimisation or "all", self.accuracy_level
         )
+        arithmetic = self._arithmetic(model)
         facts = {
+            **({"arithmetic": arithmetic} if arithmetic else {}),
             "runtime": self.version(),
             "provider": PROVIDER,
             "optimisation": self.optimisation or "all",
@@ -164,6 +169,19 @@ class OnnxRuntime(PortOptions):
             # Images that fill the run up count for nothing.
             floats.append(values[: len(images)] if values.shape[:1] == (batch,) else values)
         return floats
+
+    def _arithmetic(self, model: Any) -> str:
+        """Return the number type of products of quantized activations; empty if none are of integers.
+
+        Those of a file's own operators are at every level, those of products between QuantizeLinear and
+        DequantizeLinear where optimisation joins them.
+        """
+        operators = {node.op_type for node in all_nodes(model)}
+        joined = (self.optimisation or "all") in JOINING and operators & set(QUANTIZING)
+        if not joined and not operators & set(INTEGER_PRODUCTS):
+            return ""
+        cut = products_saturate() and largest_code(model) > SAFE_CODE
+        return CUT_SUMS if cut else "8-bit integers"
 
     def _ports(self, model: Any, spec: ModelSpec, path: str) -> tuple[InputPort, OutputPort]:
         entry = read_input(model, spec, path, self)

@@ -33,16 +33,21 @@ class WeightInputs(NamedTuple):
 FLOAT_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators of layers whose weight is a second input of floats."""
 
-_PRODUCTS = {
-    **dict.fromkeys(FLOAT_PRODUCTS, WeightInputs(1)),
+INTEGER_PRODUCTS = {
     "ConvInteger": WeightInputs(1, zero_point=3),
     "MatMulInteger": WeightInputs(1, zero_point=3),
     "QLinearConv": WeightInputs(3, 4, 5),
     "QLinearMatMul": WeightInputs(3, 4, 5),
-    "MatMulNBits": WeightInputs(1, 2, 3),
     "DynamicQuantizeMatMul": WeightInputs(1, 2, 3),
     "MatMulIntegerToFloat": WeightInputs(1, 3, 5),
     "QGemm": WeightInputs(3, 4, 5),
+}
+"""Operators of layers that multiply 8-bit integers."""
+
+_PRODUCTS = {
+    **dict.fromkeys(FLOAT_PRODUCTS, WeightInputs(1)),
+    **INTEGER_PRODUCTS,
+    "MatMulNBits": WeightInputs(1, 2, 3),
 }
 """Operators of layers."""
 
@@ -71,6 +76,19 @@ def file_layers(model: Any) -> list[LayerCount]:
         if count is not None:
             layers.append(count)
     return layers
+
+
+def largest_code(model: Any) -> int:
+    """Return the largest absolute value of a file's constants of signed 8-bit integers; 0 if it has none."""
+    onnx = import_extra("onnx", "onnx", PURPOSE)
+    return max(
+        (
+            int(np.abs(onnx.numpy_helper.to_array(tensor).astype(np.int16)).max(initial=0))
+            for tensor in model.graph.initializer
+            if tensor.data_type == onnx.TensorProto.INT8
+        ),
+        default=0,
+    )
 
 
 def layer_facts(model: Any) -> dict[str, Any]:

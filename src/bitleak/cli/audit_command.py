@@ -103,7 +103,7 @@ def demo(
     num_gpus: NumGpus = None,
     set_: Settings = None,
 ) -> int:
-    """The whole audit on the digits that come with scikit-learn: a few minutes on two cores."""
+    """The whole audit on the digits that come with scikit-learn: one to two minutes on two cores."""
     with resources.as_file(resources.files("bitleak") / "demo.yaml") as config:
         share = _Share(address, num_cpus, num_gpus)
         options = _Options(store, data, executor, workers, memory, budget, device, share, set_)

@@ -225,6 +225,31 @@ def test_ties_at_the_end_of_the_scale_are_told_with_their_cause(lab, doubts):
     assert "The probabilities have the resolution 3 decimals" in text
 
 
+def test_one_far_value_is_no_tie(lab, doubts):
+    arrays = scored(lab, lab.made(records=400, population=0))
+    far = arrays["scores"].astype(float)
+    far[0, 0, 0] = -1e8
+    assert "share" not in doubts(arrays | {"scores": far})
+
+
+def test_losses_near_each_other_are_no_ties(lab, doubts):
+    arrays = lab.made(records=400, population=0, effect=20.0)
+    losses = np.logaddexp(0.0, -lab.confidence(arrays["logits"], arrays["labels"]))
+    assert len(np.unique(losses)) == losses.size
+    assert "share" not in doubts({"scores": -losses, "member": arrays["member"]})
+
+
+@pytest.mark.parametrize("end", ["largest", "smallest"])
+def test_ties_at_one_end_name_that_end(lab, doubts, end):
+    arrays = scored(lab, lab.made(records=400, population=0))
+    bounds = {"largest": (None, 1.0), "smallest": (0.0, None)}[end]
+    text = doubts(arrays | {"scores": np.clip(arrays["scores"], *bounds)})
+    other = {"largest": "smallest", "smallest": "largest"}[end]
+    assert f"share the {end} confidence" in text
+    assert other not in text.partition("so that the records there")[0]
+    assert ("TPRs at rates below" in text) is (end == "largest")
+
+
 def test_labels_that_are_the_predictions_of_a_model_are_told(lab, doubts):
     arrays = lab.made(records=400, population=0)
     assert "Model 3 is right on all 200 records that it was not trained on" in doubts(

@@ -226,6 +226,37 @@ def test_one_model_is_attacked_without_references(lab, tmp_path):
         lab.rows_of(tmp_path, path, attacks=("lira-online-fixed",))
 
 
+@pytest.mark.parametrize("population", [0, 5, 49, 50, 200])
+def test_ready_scores_are_attacked_by_all_that_read_a_confidence_alone(lab, tmp_path, population):
+    rng = np.random.default_rng(0)
+    member = lab.made(models=8, population=0)["member"]
+    arrays = {"scores": rng.normal(size=member.shape) + member, "member": member}
+    if population:
+        arrays["population_scores"] = rng.normal(size=(8, population))
+    path = lab.write["npz"](tmp_path, arrays)
+    rows, prepared, _ = lab.rows_of(tmp_path, path, attacks=None, targets="0")
+    left_out = next(note for note in prepared.notes if "for want of logits" in note)
+    assert "quantile (2 forms)" in left_out
+    assert ("population" in {attack.name for attack in prepared.attacks}) is (population > 1)
+    assert aggregate(rows, "fp32", "lira-online-shrunk", "fp32").value > 0.6
+    for name in ("quantile", "quantile-pinball"):
+        with pytest.raises(ConfigError, match=f"{name}.* needs logits or probabilities"):
+            lab.rows_of(tmp_path, path, attacks=(name,))
+
+
+def test_a_target_with_one_member_is_attacked_and_its_figures_say_nothing(lab, tmp_path):
+    rng = np.random.default_rng(0)
+    member = np.arange(200)[None] == 7
+    path = lab.write["npz"](tmp_path, {"scores": rng.normal(size=(1, 200)), "member": member})
+    rows, prepared, _ = lab.rows_of(tmp_path, path, attacks=("threshold-log_probability",))
+    area = aggregate(rows, "fp32", "threshold-log_probability", "")
+    assert (area.low, area.high) == (0.0, 1.0)
+    assert aggregate(rows, "fp32", "threshold-log_probability", "", "epsilon").value == 0
+    assert "Target 0 has 1 member: its figures are little more than chance" in " ".join(
+        prepared.remarks
+    )
+
+
 def test_accuracies_are_those_on_the_targets_own_members_and_non_members(lab, tmp_path):
     arrays = lab.made(models=8)
     rows, _, _ = lab.rows_of(

@@ -159,9 +159,19 @@ ARRAYS = [
         ("population_logits of model 7, record 19, query 0", "must be finite", "-inf"),
     ),
     (
-        "member as numbers",
-        lambda a: {"member": a["member"].astype(np.uint8)},
-        ("member must be bool, got uint8", ".astype(bool)"),
+        "member as signs",
+        lambda a: {"member": np.where(a["member"], 1, -1)},
+        ("member must be True and False, or 1 and 0, got -1", "write member == 1"),
+    ),
+    (
+        "member as text",
+        lambda a: {"member": np.where(a["member"], "in", "out")},
+        ("member must be True and False, or 1 and 0", "write member =="),
+    ),
+    (
+        "a number at the end of float32",
+        lambda a: {"logits": with_value(a["logits"].astype(float), (0, 3, 0, 1), 1.8e308)},
+        ("logits of model 0, record 3, query 0", "must be from -1e+100 to 1e+100", "nan_to_num"),
     ),
     (
         "member of a record too few",
@@ -187,7 +197,7 @@ ARRAYS = [
     (
         "labels as floats",
         lambda a: {"labels": a["labels"] * 1.0},
-        ("labels must be integers", "float64"),
+        ("labels must be integers", "float64", "labels.astype(numpy.int64)"),
     ),
     (
         "labels of another length",
@@ -451,7 +461,7 @@ def rows(**changes):
 TABLES = [
     ("no member", {"member": None}, ("member", "missing")),
     ("an unknown column", {"models": [0] * 6}, ("unknown column 'models'", "did you mean 'model'")),
-    ("member as text", {"member": ["yes"] * 6}, ("member must be bool, got string",)),
+    ("member as text", {"member": ["yes"] * 6}, ("member must be bool, got string", "member == 1")),
     ("records as text", {"record": ["a"] * 6}, ("record must be an integer",)),
     ("no logits", {"logits": None}, ("expected one of the columns", "got none")),
     ("logits and score", {"score": [0.0] * 6}, ("logits and score",)),

@@ -67,3 +67,45 @@ def test_bad_input_is_told():
         detectable_auc(0, 5)
     with pytest.raises(ValueError, match=r"power must be a number in \(0, 1\), got 1"):
         detectable_auc(5, 5, power=1)
+
+
+SHAPES = {
+    "normal": lambda rng, count, shift: rng.standard_normal(count) + shift,
+    "few stand out": lambda rng, count, shift: np.where(
+        rng.random(count) < 0.2, rng.standard_normal(count) + 4 * shift, rng.standard_normal(count)
+    ),
+}
+
+
+@pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.parametrize("few", [1, 2, 3, 5, 10, 30, 99])
+@pytest.mark.parametrize(
+    ("shape", "shift"), [("normal", 0.0), ("normal", 1.0), ("normal", 2.0), ("few stand out", 1.0)]
+)
+def test_the_interval_holds_with_few_members_or_non_members(few, shape, shift):
+    rng = np.random.default_rng(few)
+    many, audits = 300, 300
+    draw = SHAPES[shape]
+    truth = np.mean(
+        np.searchsorted(np.sort(rng.standard_normal(100_000)), draw(rng, 100_000, shift)) / 100_000
+    )
+    missed = np.zeros((2, 2))
+    for turn, members in enumerate((few, many)):
+        member = np.arange(few + many) < members
+        for _ in range(audits):
+            scores = rng.standard_normal(few + many)
+            scores[member] = draw(rng, members, shift)
+            found = estimate_auc(roc(scores, member))
+            missed[turn] += found.low > truth, found.high < truth
+    # 2.5 % of 300 are 7.5; 15 or more have a chance of 1 %
+    assert missed.max() < 0.025 * audits + 10
+
+
+@pytest.mark.usefixtures("shapes_unchecked")
+def test_three_members_are_no_evidence():
+    rng = np.random.default_rng(0)
+    scores, member = rng.standard_normal(1000), np.arange(1000) < 3
+    scores[member] = np.quantile(scores, (0.05, 0.08, 0.12))  # all three low, by chance
+    found = estimate_auc(roc(scores, member))
+    assert found.value < 0.1
+    assert found.high > 0.4

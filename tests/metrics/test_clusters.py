@@ -162,6 +162,8 @@ def test_a_group_in_one_cluster_leaves_an_auc_open():
     scores = rng.normal(size=200) + member
     estimate = estimate_auc(roc(scores, member, np.where(member, 0, np.arange(200))))
     assert (estimate.low, estimate.high) == (0.0, 1.0)
+    rate = estimate_tpr(roc(scores, member, np.where(member, 0, np.arange(200))), 0.1)
+    assert (rate.low, rate.high, rate.pairing) == (-np.inf, np.inf, 1.0)
 
 
 def test_effective_numbers():

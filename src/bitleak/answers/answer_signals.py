@@ -33,6 +33,9 @@ from bitleak.core.signals import probability_signals, signal_planes
 from bitleak.core.spill import Scratch, release
 from bitleak.core.types import SIGNALS
 
+LARGEST = 1e100
+"""Largest answer in size: squares of larger ones are not finite."""
+
 
 @dataclass(frozen=True)
 class AnswerSignals:
@@ -291,7 +294,7 @@ def _check(
 ) -> None:
     """Refuse a block with a number that cannot be, by model, record and query."""
     # Finite numbers, in every kind of file.
-    bad = ~np.isfinite(values)
+    bad = ~(np.abs(values) <= min(LARGEST, float(np.finfo(values.dtype).max)))
     if bad.any():
         at = np.unravel_index(int(bad.argmax()), bad.shape)
         value = values[at]
@@ -300,6 +303,11 @@ def _check(
             if answers.kind == "logits" and value == -np.inf
             else ""
         )
+        if np.isfinite(value):
+            raise DataError(
+                f"{_where(answers, row, records, part, at)}: must be from -{LARGEST:g} to {LARGEST:g}, got "
+                f"{value:.3g}, as numpy.nan_to_num writes for an infinity; write a number not far beyond the others"
+            )
         raise DataError(
             f"{_where(answers, row, records, part, at)}: must be finite, got {value}{remedy}"
         )

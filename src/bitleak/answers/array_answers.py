@@ -3,7 +3,7 @@
 | array | type | shape |
 |---|---|---|
 | one of `logits`, `probabilities`, `scores` | float16, float32, float64 | `[models records queries classes]`, of scores `[models records queries]`; the query axis may be missing |
-| `member` | bool | `[models records]` |
+| `member` | bool, or 1 and 0 | `[models records]` |
 | `labels` | integers from 0 | `[records]`; needed but for scores |
 | `population_logits` (`_probabilities`, `_scores`), `population_labels` | the same | records outside every model |
 | `clusters` | integers | `[records]`; equal numbers for records that depend on each other, such as copies |

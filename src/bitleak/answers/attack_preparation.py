@@ -339,7 +339,11 @@ def _fitting(
     """Return the attacks that the answers allow (scores: those on a confidence), and the others by reason."""
     if answers.kind != "scores":
         return attacks, {}
-    fitting = tuple(attack for attack in attacks if attack.signal in RECALIBRATED_SIGNALS)
+    fitting = tuple(
+        attack
+        for attack in attacks
+        if {attack.signal, *getattr(attack, "further_signals", ())} <= set(RECALIBRATED_SIGNALS)
+    )
     others = [attack.name for attack in attacks if attack not in fitting]
     if others and named:
         raise ConfigError(

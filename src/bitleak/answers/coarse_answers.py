@@ -27,7 +27,10 @@ REPEATED_RECORDS = 1 << 12
 """Records at which an answer that is repeated is looked for."""
 
 EQUAL_CONFIDENCES = 1e-6
-"""Share of the range of confidences within which two are equal up to the rounding of float32."""
+"""Share of the middle half's range within which two confidences are equal up to the rounding of float32."""
+
+SHOWN_VALUES = 1 << 17
+"""Confidences near an end of the scale whose distinct values are counted."""
 
 _CONFIDENCE = SIGNALS.index("logit_scaled")
 
@@ -114,7 +117,7 @@ def _repeated(
     """Return a doubt about one answer on many records, inside the scale, as in rows that were never filled."""
     at = np.unique(np.linspace(0, confidence.shape[1] - 1, REPEATED_RECORDS).astype(np.int64))
     low, high = float(confidence.min()), float(confidence.max())
-    margin = EQUAL_CONFIDENCES * (high - low)  # sums of float32 probabilities differ from 1
+    margin = _margin(confidence)
     filled, worst = [], 0.0
     for name, values in zip(answers.names, confidence, strict=True):
         for query in np.moveaxis(values[at], 1, 0):
@@ -141,12 +144,18 @@ def _ties(
     fpr: float,
 ) -> list[str]:
     """Return a doubt about ties at the ends of the scale, where the records that leak most are."""
-    ends, total = np.zeros(2), confidence.size
     low, high = float(confidence.min()), float(confidence.max())
-    margin = EQUAL_CONFIDENCES * (high - low)
-    for one in confidence:
-        ends += (one <= low + margin).sum(), (one >= high - margin).sum()
-    if ends.max() < 10 or ends.max() / total < fpr / 2 or low == high:
+    margin = _margin(confidence)
+    if low == high:
+        return []
+    shares = []
+    for near in (lambda one: one <= low + margin, lambda one: one >= high - margin):
+        found = np.concatenate([one[near(one)] for one in confidence])
+        shown = found[:SHOWN_VALUES]
+        # Values that differ are told apart, however near each other they are.
+        tied = len(found) >= 10 and REPEATED * len(np.unique(shown)) <= len(shown)
+        shares.append(len(found) / confidence.size if tied else 0.0)
+    if max(shares) < fpr / 2:
         return []
     resolution = signals.resolution
     cause = ""
@@ -155,8 +164,26 @@ def _ties(
             f" The probabilities have the resolution {resolution.name}, {resolution.zeros / resolution.numbers:.1%} of "
             f"them are 0, and 0 is read as {resolution.floor:.2g}."
         )
+    low_share, high_share = shares
+    at_ends = [f"{high_share:.1%} of the answers of {answers.source} share the largest confidence"]
+    if low_share:
+        at_ends.append(f"{low_share:.1%} the smallest")
+    most = f", TPRs at rates below {high_share:.1%} most of all"
+    if not high_share:
+        at_ends = [
+            f"{low_share:.1%} of the answers of {answers.source} share the smallest confidence"
+        ]
+        most = ""
     return [
-        f"{ends[1] / total:.1%} of the answers of {answers.source} share the largest confidence, and "
-        f"{ends[0] / total:.1%} the smallest, so that the records there cannot be told apart; figures are lower than "
-        f"those of exact answers, TPRs at rates below {ends[1] / total:.1%} most of all.{cause} Save logits."
+        f"{', and '.join(at_ends)}, so that the records there cannot be told apart; figures are lower than those of "
+        f"exact answers{most}.{cause} Save logits."
     ]
+
+
+def _margin(confidence: Float64[np.ndarray, "models records queries"]) -> float:
+    """Return the distance within which confidences are equal: sums of float32 probabilities differ from 1.
+
+    It is taken from the middle half of the first model's, since one far value may stretch the whole range.
+    """
+    lower, upper = np.quantile(np.asarray(confidence[0])[: 1 << 17], (0.25, 0.75))
+    return EQUAL_CONFIDENCES * float(upper - lower)

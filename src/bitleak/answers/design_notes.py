@@ -1,8 +1,13 @@
 """Notes on the design of a run on answers: records left out, targets by name, models that are no references."""
 
+import numpy as np
+
 from bitleak.answers.attack_design import FEWEST_MODELS, Design
 from bitleak.answers.model_answers import Answers
 from bitleak.report.format import count
+
+FEW_OF_A_SIDE = 20
+"""Members or non-members of a target below which a note says that its figures say little."""
 
 LISTED_TARGETS = 20
 """Targets whose names a note holds."""
@@ -26,6 +31,7 @@ def design_notes(answers: Answers, quantized: Answers | None, design: Design) ->
             f"{count(len(design.left_out), 'record')} of {answers.records:,} left out, being in, or out of, fewer than "
             f"{FEWEST_MODELS} models{related}: {first}{', ...' if len(design.left_out) > 10 else ''}."
         )
+    notes += _few_of_a_side(answers, design)
     # Targets by name, and models that are no references.
     notes += _target_names(answers, design)
     notes += _related(answers, design) if design.referenced else []
@@ -40,6 +46,26 @@ def design_notes(answers: Answers, quantized: Answers | None, design: Design) ->
     if quantized is not None and design.referenced and not populations:
         notes.append("No recalibrated references: they need population records in both files.")
     return tuple(notes)
+
+
+def _few_of_a_side(answers: Answers, design: Design) -> list[str]:
+    """Return a sentence on targets with so few members or non-members that their figures say little."""
+    inside = design.member[list(design.targets)].sum(axis=1)
+    fewer = np.minimum(inside, len(design.records) - inside)
+    few = np.flatnonzero(fewer < FEW_OF_A_SIDE)
+    if not len(few):
+        return []
+    place = int(fewer.argmin())
+    side = "member" if inside[place] == fewer[place] else "non-member"
+    more = (
+        f", and {count(len(few) - 1, 'other target')} fewer than {FEW_OF_A_SIDE} of a side"
+        if len(few) > 1
+        else ""
+    )
+    return [
+        f"Target {answers.names[design.targets[place]]} has {count(int(fewer[place]), side)}{more}: its figures are "
+        "little more than chance, as their intervals show."
+    ]
 
 
 def _target_names(answers: Answers, design: Design) -> list[str]:

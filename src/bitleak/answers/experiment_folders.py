@@ -22,6 +22,7 @@ from jaxtyping import Int64
 
 from bitleak.answers.array_answers import load_npy
 from bitleak.answers.model_answers import AnswerKind, Answers, checked_labels, of_one_model
+from bitleak.core.checks import truth_array
 from bitleak.core.errors import DataError
 from bitleak.report.format import count
 
@@ -147,11 +148,15 @@ def _answers(model: Path, kind: AnswerKind) -> np.ndarray:
 
 def _keep(model: Path, records: int) -> np.ndarray:
     keep = load_npy(model / "keep.npy")
-    if keep.dtype != np.bool_ or keep.shape != (records,):
+    if keep.shape != (records,):
         raise DataError(
-            f"{model / 'keep.npy'}: expected bool [records], here {records}, got {keep.dtype} {keep.shape}"
+            f"{model / 'keep.npy'}: expected bool [records], here {records}, got {keep.dtype} {keep.shape}; of numbers "
+            "of records, write numpy.isin(numpy.arange(records), keep)"
         )
-    return np.array(keep)
+    try:
+        return np.array(truth_array("keep", keep))
+    except ValueError as error:
+        raise DataError(f"{model / 'keep.npy'}: {error}") from None
 
 
 def _file(model: Path, kind: str) -> Path | None:

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from bitleak.core.checks import truth_array
 from bitleak.core.errors import DataError
 from bitleak.core.limits import MOST_CLASSES
 
@@ -130,21 +131,21 @@ def floating(array: np.ndarray, where: str) -> None:
 
 
 def checked_member(array: np.ndarray, where: str) -> Bool[np.ndarray, "models records"]:
-    """Return the membership matrix, if it is boolean and has two axes."""
-    if array.dtype != np.bool_:
-        raise DataError(
-            f"{where}: member must be bool, got {array.dtype}; save it as member.astype(bool)"
-        )
+    """Return the membership matrix, if it is of truth values, or of 1 and 0, and has two axes."""
     if array.ndim != 2:
         raise DataError(f"{where}: member must be [models records], got shape {array.shape}")
-    return np.array(array)
+    try:
+        return np.array(truth_array("member", array))
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def checked_labels(array: np.ndarray, where: str) -> Int64[np.ndarray, "records"]:
     """Return labels as int64, if they are integers with one axis."""
     if array.ndim != 1 or array.dtype.kind not in "iu" or array.dtype == np.uint64:
         raise DataError(
-            f"{where}: labels must be integers [records], got {array.dtype} {array.shape}"
+            f"{where}: labels must be integers [records] of at most 64 bits with a sign, got {array.dtype} "
+            f"{array.shape}; save them as labels.astype(numpy.int64)"
         )
     return np.array(array, np.int64)
 

@@ -146,7 +146,10 @@ def _columns(schema: pa.Schema, file: Path) -> tuple[str, ...]:
     for name in schema.names:
         kind = schema.field(name).type
         if name == "member" and not pa.types.is_boolean(kind):
-            raise DataError(f"{file}: member must be bool, got {kind}")
+            raise DataError(
+                f"{file}: member must be bool, got {kind}; of numbers, write the column member == 1, with null for "
+                "records outside every model"
+            )
         if name in ("model", "record", "query", "label", "cluster") and not pa.types.is_integer(
             kind
         ):

@@ -39,7 +39,10 @@ class Attack(Protocol):
     * `exchangeable = True`: see `reference_subsets.exchangeable`.
     * `reads_one_signal = True`: `signal` is the only signal of the target and of the references that it reads.
 
-    A third one, `outside_only = True`, states that a record's IN references have no effect on its score, so that the
+    An attack that reads further signals of the references names them in `further_signals`: it is then left out where
+    answers are ready scores, which have none but the confidence.
+
+    Another one, `outside_only = True`, states that a record's IN references have no effect on its score, so that the
     number of OUT references alone counts (`fractional_references`).
     """
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64
 
+from bitleak.core.checks import truth_array
 from bitleak.core.spill import new_array, record_blocks, release
 from bitleak.core.types import IN, OUT, UNUSED, AttackView
 
@@ -48,6 +49,7 @@ def attack_view(
         >>> view.side[:, 0].tolist(), view.references[:, 0, 0, 1].tolist()
         ([0, 1, -1], [nan, 0.0, 0.0])
     """
+    member, use = truth_array("member", member), truth_array("use", use)
     return AttackView(
         target=target,
         references=hidden(references, use),

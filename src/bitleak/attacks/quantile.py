@@ -77,6 +77,7 @@ class Quantile:
     levels: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 0.97)
 
     outside_only: ClassVar[bool] = True
+    further_signals: ClassVar[tuple[SignalName, ...]] = ("entropy", "correct")
 
     def __post_init__(self) -> None:
         one_of("form", self.form, RATE)
@@ -192,8 +193,7 @@ def _standardized(
     """Return features from the used references' answers, and u."""
     confidence = query_means(references("logit_scaled"))[:, :, None]
     student = predictive(sums(confidence, used))
-    names: tuple[SignalName, ...] = ("entropy", "correct")
-    means = [sums(references(name), used).mean.mean(axis=1) for name in names]
+    means = [sums(references(name), used).mean.mean(axis=1) for name in Quantile.further_signals]
     centre, deviation = student.centre[:, 0], student.deviation[:, 0]
     value = signal_of(target, "logit_scaled").mean(axis=1)
     return np.column_stack([centre, deviation, *means]), (value - centre) / deviation

@@ -78,6 +78,58 @@ def one_of(name: str, value: object, known: Iterable[str]) -> str:
     return str(value)
 
 
+def number_array(name: str, values: object) -> np.ndarray:
+    """Return scores as an array of floats: lists and integers become float64, floats stay as they are.
+
+    Unsigned integers cannot be negated, and those of votes or ranks are scores too.
+
+    Raises:
+        ValueError: They are no real numbers.
+
+    Example:
+        >>> -number_array("scores", np.array([0, 255], np.uint8))
+        array([  -0., -255.])
+    """
+    array = np.asarray(values)
+    if array.dtype.kind in "biu":
+        return array.astype(np.float64)
+    if array.dtype.kind != "f":
+        raise ValueError(f"{name} must be real numbers, got {array.dtype}; write astype(float)")
+    return array
+
+
+def truth_array(name: str, values: object) -> np.ndarray:
+    """Return a membership as an array of truth values; the numbers 1 and 0 are taken for them.
+
+    Raises:
+        ValueError: There are other numbers, or texts.
+
+    Example:
+        >>> truth_array("member", [1, 0])
+        array([ True, False])
+        >>> truth_array("member", [1, -1])
+        Traceback (most recent call last):
+        ...
+        ValueError: member must be True and False, or 1 and 0, got -1; write member == 1 if 1 stands for a member
+    """
+    array = np.asarray(values)
+    if array.dtype == bool:
+        return array
+    if array.dtype.kind not in "iuf":
+        first = repr(array.flat[0].item()) if array.size else "none"
+        raise ValueError(
+            f"{name} must be True and False, or 1 and 0, got {array.dtype} such as {first}; write {name} == "
+            "'...' with the text of a member"
+        )
+    others = array[(array != 0) & (array != 1)]
+    if others.size:
+        raise ValueError(
+            f"{name} must be True and False, or 1 and 0, got {others.flat[0].item()}; write {name} == 1 if 1 stands "
+            "for a member"
+        )
+    return array == 1
+
+
 LONGEST_LABEL = 60
 """Largest number of letters of a title or a label: more does not fit tables and figures."""
 

@@ -13,7 +13,15 @@ n / (n - 1).
 The interval is symmetric on the log-odds of the AUC, which keeps it inside (0, 1) and covers better
 near the ends (Pepe 2003, section 5.2). If every member outscores every non-member, the variance is
 0 and says nothing. Then m = min(members, non-members) disjoint pairs were all won, which has chance
-AUC^m, so the lower end is 0.025^(1/m) and the upper end 1; mirrored for AUC = 0. If more than half
+AUC^m, so the lower end is 0.025^(1/m) and the upper end 1; mirrored for AUC = 0.
+
+With fewer than `FEW` members or non-members DeLong's variance is itself too uncertain: placements of
+two or three members may lie near each other by chance. There the interval has Student's quantile for
+m - 1 degrees of freedom, and reaches at least as far as that of Newcombe (2006, method 5), all A with
+
+    |AUC - A| <= z sqrt(A (1 - A) (1 + (N - 1) ((1 - A) / (2 - A) + A / (1 + A))) / (members non-members)),
+
+N being the mean of the two numbers: Hanley and McNeil's (1982) variance, taken at A. If more than half
 of the records have the same score, the interval reaches at least as far as rare scores may move it
 (`ties`), all scores being equal included.
 
@@ -54,6 +62,9 @@ from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.roc import Roc
 from bitleak.metrics.ties import rare_reach
 from bitleak.metrics.trainings import FEWEST_TARGETS
+
+FEW = 100
+"""Members or non-members below which DeLong's interval is widened."""
 
 POWER_NODES = 400
 """Quantiles of the deviation over targets that a power is averaged over."""
@@ -100,32 +111,66 @@ def estimate_auc(curve: Roc) -> Estimate:
         member_inflation = members / max(members - 1, 1)
         inflation = np.where(curve.member, member_inflation, non_members / max(non_members - 1, 1))
         variance = float((influence**2 * inflation).sum())
-        low, high = auc_interval(area, np.sqrt(variance), min(members, non_members))
+        low, high = auc_interval(area, np.sqrt(variance), members, non_members)
     else:
         figure = clustered_figure(influence, curve.member, curve.clusters)
         influence = figure.influence
-        pairs = min(figure.members.clusters, figure.non_members.clusters)
-        low, high = auc_interval(area, np.sqrt(figure.unbiased), pairs)
+        inside, outside = figure.members.clusters, figure.non_members.clusters
+        low, high = auc_interval(area, np.sqrt(figure.unbiased), inside, outside)
     if 0.0 < area < 1.0:
         below_area, above_area = rare_reach(curve)
         low, high = min(low, area - below_area), max(high, area + above_area)
     return Estimate(area, area, low, high, influence, "delong")
 
 
-def auc_interval(area: float, deviation: float, pairs: int) -> tuple[float, float]:
+def auc_interval(
+    area: float, deviation: float, members: int, non_members: int
+) -> tuple[float, float]:
     """Return the interval of an AUC.
 
     Args:
         area: The AUC.
         deviation: Its standard error; not used at 0 and 1, where it says nothing.
-        pairs: Disjoint pairs that were all won if the AUC is 1, or all lost if it is 0.
+        members: Independent members, at least 1; their clusters if there are any.
+        non_members: Independent non-members, likewise.
+
+    Example:
+        >>> [round(end, 2) for end in auc_interval(0.9, 0.02, 1000, 1000)]
+        [0.85, 0.93]
+        >>> [round(end, 2) for end in auc_interval(0.9, 0.02, 3, 1000)]
+        [0.58, 0.98]
     """
+    pairs = min(members, non_members)  # disjoint ones: all won if the AUC is 1, all lost if it is 0
     if area == 1.0:
         return float(0.025 ** (1 / pairs)), 1.0
     if area == 0.0:
         return 0.0, float(1 - 0.025 ** (1 / pairs))
-    reach = Z * deviation / (area * (1 - area))
-    return float(expit(logit(area) - reach)), float(expit(logit(area) + reach))
+    if pairs == 1:
+        return 0.0, 1.0
+    quantile = Z if pairs >= FEW else float(stdtrit(pairs - 1, 0.975))
+    reach = quantile * deviation / (area * (1 - area))
+    low, high = float(expit(logit(area) - reach)), float(expit(logit(area) + reach))
+    if pairs >= FEW:
+        return low, high
+    return (
+        min(low, _newcombe_end(area, 0.0, members, non_members)),
+        max(high, _newcombe_end(area, 1.0, members, non_members)),
+    )
+
+
+def _newcombe_end(area: float, limit: float, members: int, non_members: int) -> float:
+    """Return the end of Newcombe's interval between the AUC and a limit, to 1e-12."""
+    mean = (members + non_members) / 2
+    inside, outside = area, limit
+    while abs(outside - inside) > 1e-12:
+        middle = (inside + outside) / 2
+        shape = 1 + (mean - 1) * ((1 - middle) / (2 - middle) + middle / (1 + middle))
+        error = math.sqrt(middle * (1 - middle) * shape / (members * non_members))
+        if abs(area - middle) <= Z * error:
+            inside = middle
+        else:
+            outside = middle
+    return inside
 
 
 def detectable_auc(

@@ -50,7 +50,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from bitleak.core.checks import integer_in, number_in
+from bitleak.core.checks import integer_in, number_array, number_in, truth_array
 from bitleak.core.types import Measure, Scores
 from bitleak.metrics.clusters import dense_clusters, single_records
 from bitleak.metrics.measures import TotalAndTargets
@@ -122,6 +122,7 @@ def epsilon_bounds(
         >>> 0.7 < bound.epsilon < 1
         True
     """
+    scores, member = number_array("scores", scores), truth_array("member", member)
     number_in("delta", delta, 0, 1, ends="[)")
     tail = (1 - number_in("confidence", confidence, 0, 1, ends="()")) / (4 * max(len(scores), 1))
     if scores.ndim != 2 or len(scores) == 0 or scores.shape[1:] != member.shape:
@@ -174,13 +175,12 @@ def epsilon_measures(
 
     Args:
         scores: Larger = more likely a member; finite.
-        member: The truth, for the same targets and records; at least 2 members and 2 non-members of
-            each.
+        member: The truth, for the same targets and records. A target with fewer than 2 members or
+            non-members has the bound 0.
         seed: Seed for the halvings.
         delta: The delta of differential privacy, in [0, 1).
         comparisons: Attacks on the same targets whose bounds hold together, this one included.
-        clusters: As in `measure`; one record of each is judged, drawn with the seed. A target
-            with fewer than 2 members or non-members among these has the bound 0.
+        clusters: As in `measure`; one record of each is judged, drawn with the seed.
 
     Raises:
         ValueError: Shapes differ or a number is out of range.
@@ -193,6 +193,7 @@ def epsilon_measures(
         >>> [round(measure.value, 2) for measure in measures["epsilon"]]  # of both, then of each
         [0.83, 0.85, 0.75]
     """
+    scores, member = number_array("scores", scores), truth_array("member", member)
     number_in("delta", delta, 0, 1, ends="[)")
     if scores.ndim != 2 or scores.shape != member.shape or len(scores) == 0:
         shapes = f"{scores.shape} and {member.shape}"
@@ -207,7 +208,7 @@ def epsilon_measures(
     singles: list[float] = []
     joint: list[float] = []
     for row, truth in zip(scores, member, strict=True):
-        if dense is not None and min(truth.sum(), (~truth).sum()) < 2:
+        if min(truth.sum(), (~truth).sum()) < 2:
             joint.append(0.0)
             singles.append(0.0)
             continue

@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from bitleak.core.checks import integer_in
+from bitleak.core.checks import integer_in, number_array, truth_array
 
 RELIABILITY_HALVINGS = 16
 """Random halvings that a reliability is averaged over."""
@@ -95,7 +95,7 @@ def exposure(scores: _Matrix, member: _Membership) -> Exposure:
         >>> exposed.mean.tolist(), exposed.targets.tolist()
         ([4.0, 1.0], [2, 1])
     """
-    _check(scores, member)
+    scores, member = _checked(scores, member)
     mean, variance, count = _moments(scores, member)
     return Exposure(mean, np.sqrt(variance), count)
 
@@ -121,7 +121,7 @@ def reliability(scores: _Matrix, member: _Membership, *, seed: int) -> float:
         >>> reliability(rng.normal(size=500) + rng.normal(size=(8, 500)), member, seed=0) > 0.7
         True
     """
-    _check(scores, member)
+    scores, member = _checked(scores, member)
     enough = member.sum(axis=0) >= 2
     if enough.sum() < 3:
         count = int(enough.sum())
@@ -154,7 +154,7 @@ def memorisation(answers: _Matrix, member: _Membership) -> Memorisation:
         >>> memorisation(answers, member).mean.round(6).tolist()
         [0.5, 0.0]
     """
-    _check(answers, member)
+    answers, member = _checked(answers, member)
     inside, inside_variance, inside_count = _moments(answers, member)
     outside, outside_variance, outside_count = _moments(answers, ~member)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -261,7 +261,9 @@ def rank_correlation(first: _Records, second: _Records) -> float:
     return float(np.clip(ranks[0] @ ranks[1] / scale, -1.0, 1.0))
 
 
-def _check(values: _Matrix, member: _Membership) -> None:
+def _checked(values: _Matrix, member: _Membership) -> tuple[_Matrix, _Membership]:
+    """Return numbers and truth values of the same models and records."""
+    values, member = number_array("values", values), truth_array("member", member)
     if values.ndim != 2 or values.shape != member.shape:
         shapes = f"{values.shape} and {member.shape}"
         raise ValueError(f"values and member must be [models records] alike, got {shapes}")
@@ -269,6 +271,7 @@ def _check(values: _Matrix, member: _Membership) -> None:
         model, record = np.argwhere(~np.isfinite(values))[0]
         where = f"{values[model, record]} of model {model} at record {record}"
         raise ValueError(f"values must be finite, got {where}")
+    return values, member
 
 
 def _moments(

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from bitleak.core.checks import number_array, truth_array
 from bitleak.core.metric_names import Metric
 from bitleak.core.types import About, Measure, SplitMode
 from bitleak.metrics.auc import estimate_auc
@@ -94,6 +95,8 @@ def measure(
         >>> bool(auc.low < 0.7602 < auc.high), auc.interval
         (True, 'delong')
     """
+    scores, member = number_array("scores", scores), truth_array("member", member)
+    baseline = None if baseline is None else number_array("baseline", baseline)
     if baseline is not None and baseline.shape != scores.shape:
         shapes = f"{scores.shape}, got {baseline.shape}"
         raise ValueError(f"baseline must have the scores' shape {shapes}")
@@ -118,6 +121,7 @@ def estimate_metrics(
 
     A `tpr@FPR` that `why_unmeasurable` refuses for one of the targets is left out.
     """
+    scores, member = number_array("scores", scores), truth_array("member", member)
     if scores.ndim != 2 or scores.shape != member.shape or len(scores) == 0:
         shapes = f"{scores.shape} and {member.shape}"
         raise ValueError(f"scores and member must both be [targets records], got {shapes}")

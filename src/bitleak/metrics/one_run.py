@@ -31,7 +31,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.special import bdtr, bdtrc, betaincinv, expit, logit
 
-from bitleak.core.checks import integer_in, number_in
+from bitleak.core.checks import integer_in, number_array, number_in, truth_array
 from bitleak.core.types import Scores
 
 EPSILON_BISECTIONS = 40
@@ -97,6 +97,7 @@ def one_run_bounds(
         )
 
     # shapes and numbers, before anything is sorted
+    scores, member = number_array("scores", scores), truth_array("member", member)
     if scores.ndim != 2 or len(scores) == 0 or scores.shape[1:] != member.shape:
         records = f"{member.shape[0]} records, got {scores.shape}"
         raise ValueError(f"scores must be [attacks records] with {records}")

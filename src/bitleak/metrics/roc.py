@@ -19,7 +19,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from bitleak.core.checks import integer_in
+from bitleak.core.checks import integer_in, number_array, truth_array
 from bitleak.core.types import Curve, Scores
 from bitleak.metrics.clusters import Clusters, dense_clusters
 
@@ -90,13 +90,15 @@ def roc(
         clusters: Number of each record's cluster, for the intervals; None if all are independent.
 
     Raises:
-        ValueError: A score is not finite, the lengths differ, or one of the two groups is empty.
+        ValueError: A score is no number or not finite, a membership is neither true nor false, the lengths
+            differ, or one of the two groups is empty.
 
     Example:
         >>> curve = roc(np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False]))
         >>> curve.fpr.tolist(), curve.tpr.tolist()
         ([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0])
     """
+    scores, member = number_array("scores", scores), truth_array("member", member)
     if scores.shape != member.shape:
         lengths = f"{len(scores)} and {len(member)}"
         raise ValueError(f"scores and member must have the same length, got {lengths}")

@@ -35,7 +35,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.special import expit, logit
 
-from bitleak.core.checks import number_in
+from bitleak.core.checks import number_array, number_in, truth_array
 from bitleak.core.types import Scores
 from bitleak.metrics.clusters import Clusters, design_effect
 from bitleak.metrics.proportions import clopper_pearson, exact_high, exact_low
@@ -123,6 +123,7 @@ def threshold_for(scores: Float64[np.ndarray, "*axes"], fpr: int | float) -> flo
         >>> threshold_for(np.array([0.0, 1.0, 1.0, 2.0]), 0.5)
         2.0
     """
+    scores = number_array("scores", scores)
     if scores.size == 0:
         raise ValueError("scores must be finite, and at least one, got none")
     if not np.isfinite(scores).all():
@@ -171,6 +172,7 @@ def at_threshold(
         >>> rates.tpr.value, rates.fpr.value, round(rates.fpr.high, 4)
         (0.5, 0.0, 0.0362)
     """
+    scores, member = number_array("scores", scores), truth_array("member", member)
     if scores.shape != member.shape:
         lengths = f"{len(scores)} and {len(member)}"
         raise ValueError(f"scores and member must have the same length, got {lengths}")

@@ -34,7 +34,8 @@ target needs because K is a whole number. In differences the reach is brought ha
 geometric mean) if it is known from below.
 
 With clusters the numbers of members and of non-members are effective ones, by the design effects of
-the two shares above the threshold (`clusters`).
+the two shares above the threshold (`clusters`). One cluster of members, or of non-members, says nothing:
+the interval is then open.
 """
 
 import math
@@ -144,12 +145,14 @@ def estimate_tpr(curve: Roc, fpr: float) -> Estimate:
     influence = _influence(curve, fpr, above, chance, non_members)
     centre = float(weights @ counts / curve.members)
     width = 2 * Z * np.sqrt(influence @ influence)
+    known = True
     if curve.clusters is not None:
         # clusters with members and non-members move the TPR and its threshold together
         figure = clustered_figure(influence, curve.member, curve.clusters)
         width, influence = 2 * Z * np.sqrt(figure.variance), figure.influence
         low = centre - figure.shared_part * (centre - low)
         high = centre + figure.shared_part * (high - centre)
+        known = min(figure.members.clusters, figure.non_members.clusters) > 1
 
     # P(K = 0): from 2.5 % on the data do not bound the threshold from above, nor the TPR from below
     none_above = (1 - fpr) ** non_members
@@ -158,11 +161,11 @@ def estimate_tpr(curve: Roc, fpr: float) -> Estimate:
     return Estimate(
         value=float(curve.tpr[point]),
         centre=centre,
-        low=low if fpr * non_members >= 1 - 1e-9 else -np.inf,
-        high=high,
+        low=low if known and fpr * non_members >= 1 - 1e-9 else -np.inf,
+        high=high if known else np.inf,
         influence=influence,
         interval="threshold_rank",
-        pairing=_pairing(width, high - low) if none_above <= 0.025 else 1.0,
+        pairing=_pairing(width, high - low) if known and none_above <= 0.025 else 1.0,
         bounded_below=none_above <= 0.025,
         fpr=float(curve.fpr[point]),
         step_fpr=math.nan if step is None else step.fpr,

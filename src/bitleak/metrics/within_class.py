@@ -175,7 +175,7 @@ def auc_within_class(
         influence, variance = figure.influence, figure.unbiased
         clustered = (figure.members.clusters, figure.non_members.clusters)
         disjoint_pairs = min(disjoint_pairs, *clustered)
-    low, high = auc_interval(area, np.sqrt(variance), disjoint_pairs)
+    low, high = auc_interval(area, np.sqrt(variance), disjoint_pairs, disjoint_pairs)
     return Estimate(area, area, low, high, influence, "delong")
 
 

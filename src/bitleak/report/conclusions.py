@@ -216,8 +216,8 @@ def _named_instead(table: Table, summary: Summary) -> tuple[str, ...]:
         return ()
     pair = f"{summary.headline_attack}, {REFERENCE_TITLES[summary.headline_reference]}"
     return (
-        f"Too few models could play a target to choose the strongest pair of {listed(names)}: "
-        f"the headline there is the pair named beforehand ({pair}).",
+        f"No models could play a target to choose the strongest pair of {listed(names)} (too few, or no attack that "
+        f"compares a target with others): the headline there is the pair named beforehand ({pair}).",
     )
 
 

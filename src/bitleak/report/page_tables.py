@@ -161,8 +161,9 @@ STRONGEST_NOTE = (
 """Note on the table of the strongest pairs."""
 
 NAMED_NOTE = (
-    "Too few models could play a target to choose the pair of attack and adversary that finds most. These "
-    "figures are those of the pair that was named before anything was measured; other pairs may find more."
+    "No models could play a target to choose the pair of attack and adversary that finds most: there are too few, or "
+    "no attack compares a target with others. These figures are those of the pair that was named before anything was "
+    "measured; other pairs may find more."
 )
 """Note on the table of the headline if all of its pairs were named."""
 

@@ -170,7 +170,7 @@ ARRAYS = [
     ),
     (
         "a number at the end of float32",
-        lambda a: {"logits": with_value(a["logits"].astype(float), (0, 3, 0, 1), 1.8e308)},
+        lambda a: {"logits": with_value(a["logits"].astype(float), (0, 3, 0, 1), 1.7e308)},
         ("logits of model 0, record 3, query 0", "must be from -1e+100 to 1e+100", "nan_to_num"),
     ),
     (
@@ -402,8 +402,13 @@ EXPERIMENTS = [
     ("no keep", {"keep": None}, ("experiment-1", "keep.npy is missing")),
     (
         "numbers in keep",
-        {"keep": np.ones(RECORDS)},
-        ("experiment-1", "keep.npy", "bool [records]", "float64"),
+        {"keep": np.arange(RECORDS)},
+        ("experiment-1", "keep.npy", "True and False, or 1 and 0, got 2"),
+    ),
+    (
+        "numbers of members in keep",
+        {"keep": np.arange(RECORDS // 2)},
+        ("experiment-1", "keep.npy", "bool [records]", "numpy.isin(numpy.arange(records), keep)"),
     ),
     ("a short keep", {"keep": np.ones(5, bool)}, ("experiment-1", "keep.npy", "(5,)")),
     ("no answers", {"logits": None}, ("experiment-1", "neither logits nor scores")),

@@ -10,6 +10,7 @@ from bitleak.metrics import (
     estimate_auc,
     estimate_metrics,
     estimate_proportion,
+    estimate_tpr,
     measure,
     measure_at_threshold,
     roc,

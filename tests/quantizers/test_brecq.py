@@ -1,4 +1,5 @@
 import json
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -14,6 +15,12 @@ from bitleak.quantizers.network.reconstruction_units import units
 from bitleak.quantizers.rtn import RoundToNearest
 
 FEW = {"iterations": 40, "batch": 16, "learning_rate": 0.4, "regularization": 1e-4}
+
+
+class Named(NamedTuple):
+    """An answer in a named tuple."""
+
+    logits: torch.Tensor
 
 
 class Residual(nn.Module):
@@ -170,6 +177,20 @@ def test_a_forward_pass_with_effects_that_the_graph_does_not_show_is_refused():
 
     with pytest.raises(QuantizationError, match="an in-place call whose result is not used"):
         quantize(Silent(), torch.randn(8, 1, 5, 5))
+
+
+@pytest.mark.parametrize("answer", [Named, dict])
+def test_a_network_that_answers_with_another_object_is_refused(answer):
+    class Answering(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.fc = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return answer(logits=self.fc(self.first(x)))
+
+    with pytest.raises(QuantizationError, match="return one tensor, its logits"):
+        quantize(Answering(), torch.randn(8, 4))
 
 
 def test_the_fisher_weighting_is_recorded_beside_the_plain_error(network, images):

@@ -45,7 +45,7 @@ def test_a_headline_that_was_named_is_not_said_to_be_chosen_on_other_models(alon
     first, *others = verdicts(table, summary)
     assert f"under attack {summary.headline_attack}, " in first
     assert first.endswith("named beforehand.")
-    assert "Too few models could play a target to choose the strongest pair of fp32" in others[-1]
+    assert "No models could play a target to choose the strongest pair of fp32" in others[-1]
     (answer,) = plain_answer(table, summary)
     assert answer.startswith("The adversary named beforehand picks out")
     document = words_of(page(table, summary, []))

@@ -15,6 +15,7 @@ from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, QuantizedWeights
 from bitleak.models import load
 from bitleak.models.fingerprint import random_images
+from bitleak.models.input_rounding import round_inputs
 from bitleak.runtimes.onnx_export import export_network
 from bitleak.runtimes.packed_codes import pack_codes, unpack_codes
 from bitleak.single_network import save_quantized
@@ -137,6 +138,29 @@ def test_products_of_an_outside_network_are_not_rounded_by_default_sessions(toke
     operators = [node.op_type for node in onnx.load_from_string(exported.content).graph.node]
     assert "MatMul" in operators
     check_answers(tokens, weights, exported.content)
+
+
+@pytest.mark.parametrize("levels", [16, 4, 2])
+def test_layers_that_follow_each_other_with_rounded_inputs_answer_by_default(levels):
+    # Without batch norm between them, a runtime joins a product with the rounding before and after it.
+    torch.manual_seed(0)
+    convolutions = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)
+    linear = nn.Linear(8 * SPEC.size**2, 16), nn.ReLU(), nn.Linear(16, 10)
+    network = nn.Sequential(*convolutions, nn.ReLU(), nn.Flatten(), *linear).eval()
+    spec = replace(SPEC, name="external", options={"factory": "zoo:plain"})
+    weights = quantized(network, spec, levels=levels, activations=8)
+    for name, layer in weights.layers.items():
+        network.get_submodule(name).weight.data = torch.from_numpy(layer.dequantize())
+    exported = export_network(network, weights)
+    assert exported.opset == (25 if levels <= 4 else 21)
+    images = random_images(spec, 40)
+    with torch.no_grad():
+        expected = round_inputs(network, weights.activations)(images).numpy()
+    plain, joined = (answers(exported.content, images.numpy(), level) for level in SESSIONS)
+    assert np.abs(plain - expected).max() <= 1e-5 * np.abs(expected).max()
+    # A product of integers rounds a few values to the next step, half a percent of the logits.
+    limit = 1e-5 if levels <= 4 else 0.01
+    assert np.abs(joined - expected).max() <= limit * np.abs(expected).max()
 
 
 def test_codes_grids_and_batch_norms_are_in_the_file_as_they_are(codes, exported):

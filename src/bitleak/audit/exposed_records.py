@@ -71,7 +71,7 @@ def largest_deviations(
     """Return each of these rows with the columns in which it is farthest from the pool's mean.
 
     Args:
-        table: The data set; for images, nothing is returned.
+        table: The data set; for images, and rows whose columns have no names, nothing is returned.
         pool: Records that mean and deviation are taken over.
         records: Records to describe.
 
@@ -81,7 +81,7 @@ def largest_deviations(
         >>> largest_deviations(table, np.arange(3), [2])
         ((2, 'size = 5 (+1.4), age = 1 (+0.7)'),)
     """
-    if table.size:
+    if table.size or not table.columns:
         return ()
     mean, std = (np.array(values) for values in channel_statistics(table, pool))
     described = []

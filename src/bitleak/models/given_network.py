@@ -58,3 +58,18 @@ def taking_rows(network: nn.Module, shape: Sequence[int]) -> nn.Module:
         {"forward": forward, "__module__": kind.__module__, "__doc__": kind.__doc__},
     )
     return network
+
+
+def evaluation_mode(network: nn.Module) -> nn.Module:
+    """Return a network in evaluation mode.
+
+    A module of `torch.export` has the mode that it was exported in, and none to change to.
+
+    Example:
+        >>> evaluation_mode(nn.Dropout()).training
+        False
+    """
+    try:
+        return network.eval()
+    except NotImplementedError:
+        return network

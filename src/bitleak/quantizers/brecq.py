@@ -69,7 +69,7 @@ from bitleak.quantizers.network.reconstruction import (
     reconstruct,
     run,
 )
-from bitleak.quantizers.network.reconstruction_units import Unit, units
+from bitleak.quantizers.network.reconstruction_units import ONE_TENSOR, Unit, units
 from bitleak.quantizers.network.rounding_relaxation import RoundingSchedule
 from bitleak.quantizers.network.starting_codes import starting_codes
 from bitleak.quantizers.scheme import Scheme, check_finite, layer_levels, quantizable
@@ -312,6 +312,8 @@ def _check(network: nn.Module, pieces: Sequence[Unit], images: Tensor) -> None:
     leading_images = images[:4]
     with torch.no_grad():
         expected = network(leading_images.clone())
+    if not isinstance(expected, Tensor):
+        raise QuantizationError(f"{ONE_TENSOR}, got {type(expected).__name__}")
     outputs = leading_images
     for unit in pieces:
         (outputs,) = run(unit.run, InMemoryActivations(outputs))

@@ -235,7 +235,10 @@ def input_port(stored: StoredInput, spec: ModelSpec, path: str, options: PortOpt
     layout = axis_order(stored.dims, spec, options.layout or stored.layout, where)
     batch = stored.dims[0] or options.batch
     if stored.dtype not in (*FLOAT_TYPES, *BYTE_TYPES):
-        raise ModelError(f"{where}: expected float32, float16, uint8 or int8 numbers")
+        raise ModelError(
+            f"{where}: expected float32, float16, uint8 or int8 numbers, got {stored.dtype or 'another type'}; export "
+            "the network with float32"
+        )
     dtype = np.dtype(stored.dtype)
     if stored.dtype in FLOAT_TYPES or (options.pixels == "bytes" and stored.dtype == "uint8"):
         return InputPort(stored.name, dtype, layout, batch, options.pixels, None)
@@ -265,7 +268,10 @@ def output_port(
             "data set, or another output? (the runtime's option output names one)"
         )
     if stored.dtype not in (*FLOAT_TYPES, *BYTE_TYPES):
-        raise ModelError(f"{where}: expected float32, float16, uint8 or int8 numbers")
+        raise ModelError(
+            f"{where}: expected float32, float16, uint8 or int8 numbers, got {stored.dtype or 'another type'}; export "
+            "the network with float32"
+        )
     grid = None
     if stored.dtype in BYTE_TYPES:
         grid = options.output_grid or stored.grid

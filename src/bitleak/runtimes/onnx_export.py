@@ -16,7 +16,9 @@ another use, and one whose zero point is not a code (`grid: paper`), is written 
     Mul(Sub(DequantizeLinear(codes, 1), zero_point), scale)
 
 With 8-bit activations, the input of each quantized layer passes QuantizeLinear and DequantizeLinear
-(UINT8, one grid per tensor).
+(UINT8, one grid per tensor). Where such a pair follows a Conv or a Gemm too, ONNX Runtime joins all
+three into a product of integers, whose rounding is that of the file but for a few last bits. It has none
+for codes of 2 bits, and then refuses the file: with rounded inputs these are written in the second form.
 
 The input `images` is the network's own: standardised float32 images, records x channels x
 height x width. Mean and standard deviation, levels and the network are in the file's metadata. The
@@ -123,7 +125,7 @@ def export_network(
     for name, grid in rounded.items():
         _round_input(model, name, layers[name], grid)
     for name, layer in layers.items():
-        _store_codes(model, name, layer, bits[name])
+        _store_codes(model, name, layer, bits[name], joined=bool(rounded))
     _remove_notes(model)
     _describe(model, spec, weights, opset)
     onnx = _onnx()
@@ -190,11 +192,11 @@ def _first_line(error: Exception) -> str:
     return f"{type(cause).__name__}: {lines[0].strip() if lines else ''}"
 
 
-def _store_codes(model: Any, name: str, layer: QuantizedLayer, bits: int) -> None:
+def _store_codes(model: Any, name: str, layer: QuantizedLayer, bits: int, *, joined: bool) -> None:
     """Replace a layer's float weight by codes and the operators that dequantize them."""
     tensor = _weight_tensor(model, name, layer)
     weight = tensor.name
-    nodes = _dequantizing(model, weight, layer, bits)
+    nodes = _dequantizing(model, weight, layer, bits, joined=joined)
     model.graph.initializer.remove(tensor)
     for position, node in enumerate(nodes):
         model.graph.node.insert(position, node)
@@ -257,8 +259,18 @@ def _weight_tensor(model: Any, name: str, layer: QuantizedLayer) -> Any:
     )
 
 
-def _dequantizing(model: Any, weight: str, layer: QuantizedLayer, bits: int) -> list[Any]:
-    """Return the operators that make the tensor `weight` from codes, and add their constants."""
+def _dequantizing(
+    model: Any, weight: str, layer: QuantizedLayer, bits: int, *, joined: bool
+) -> list[Any]:
+    """Return the operators that make the tensor `weight` from codes, and add their constants.
+
+    Args:
+        model: The file, to which constants are added.
+        weight: Name of the tensor.
+        layer: Codes and grid.
+        bits: Width of the stored codes.
+        joined: Whether inputs are rounded, so that a runtime may join the operators around a product.
+    """
     helper = import_extra("onnx.helper", "onnx", "writing an .onnx file")
     kind = getattr(_onnx().TensorProto, f"UINT{bits}")
     constants = model.graph.initializer
@@ -266,7 +278,8 @@ def _dequantizing(model: Any, weight: str, layer: QuantizedLayer, bits: int) -> 
     packed = pack_codes(layer.codes.reshape(-1), bits)
     constants.append(helper.make_tensor(names["codes"], kind, layer.codes.shape, packed, raw=True))
 
-    if _is_plain(model, weight) and _are_codes(layer.zero_point, bits):
+    has_product = not joined or bits > 2
+    if has_product and _is_plain(model, weight) and _are_codes(layer.zero_point, bits):
         shape = () if len(layer.scale) == 1 else layer.scale.shape
         points = pack_codes(layer.zero_point.astype(np.uint8), bits)
         constants.append(_floats(helper, names["scale"], layer.scale, shape))

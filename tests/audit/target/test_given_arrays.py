@@ -361,6 +361,51 @@ def test_images_that_carry_gradients_are_records_like_others(expected):
     assert audit.figure(**name).value == pytest.approx(expected.figure(**name).value, abs=1e-6)
 
 
+def test_a_module_of_torch_export_is_a_network_in_the_mode_it_was_exported_in(expected):
+    size = torch.export.Dim("records", min=1, max=512)
+    example = torch.zeros(2, *T.images.shape[1:])
+    graph = torch.export.export(T.network.eval(), (example,), dynamic_shapes=({0: size},))
+    figures = [(row.attack, row.metric, row.measure.value) for row in audited(graph.module()).rows]
+    assert figures == [(row.attack, row.metric, row.measure.value) for row in expected.rows]
+    assert audited(releases={"exported": graph.module()}).rows
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"), [((1, 4, 4), np.float32), ((1, 8, 6), np.uint8), ((16,), np.float32)]
+)
+def test_references_are_trained_on_records_that_are_no_square_images(shape, kind):
+    chance = np.random.default_rng(0)
+    labels = chance.integers(0, 2, 400)
+    records = chance.normal(100, 40, (400, *shape))
+    records.reshape(400, -1)[:, 0] += 120 * labels
+    records = np.clip(records, 0, 255).astype(kind)
+
+    def make():
+        return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 2))
+
+    members, network = np.arange(200), make()
+    inputs, optimizer = (
+        torch.tensor(records[:200]).float() / 255,
+        torch.optim.Adam(network.parameters(), 0.05),
+    )
+    for _ in range(80):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(inputs), torch.tensor(labels[:200])).backward()
+        optimizer.step()
+    given = records if kind == np.uint8 else records / np.float32(255)
+    recipe = bitleak.Recipe(epochs=1, augment=())
+    audit = bitleak.audit_model(
+        network, given, labels, members, tier=2, factory=make, recipe=recipe, shadows=8, fpr=0.05
+    )
+    assert {row.attack for row in audit.rows} >= {"lira-online-shrunk", "threshold"}
+
+
+@pytest.mark.parametrize("name", ["net.pt2", "net.h5"])
+def test_a_file_of_no_runtime_is_refused_with_those_that_there_are(name):
+    with pytest.raises(ConfigError, match=rf"\(\.onnx, \.xml, \.tflite\), got '{name}'"):
+        audited(name)
+
+
 def test_a_field_of_none_stays_none_in_the_entry_of_a_quantizer():
     from bitleak.audit.target.given_model import quantizer_entry
 

@@ -143,8 +143,8 @@ def record_spec(records: Records) -> ModelSpec:
     channels, *sides = (int(number) for number in records.images.shape[1:])
     if len(set(sides)) > 1:
         raise ConfigError(
-            f"releases: files and tools take square images, got {sides[0]} x {sides[1]} pixels; give the "
-            "quantized network instead"
+            f"a file or a tool takes square images here, got {sides[0]} x {sides[1]} pixels; give the network itself, "
+            "or pad the images"
         )
     mean, std = records.spelling.unit_statistics
     return ModelSpec(

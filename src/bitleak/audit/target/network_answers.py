@@ -25,6 +25,7 @@ from bitleak.core.signals import signals
 from bitleak.core.types import SIGNALS
 from bitleak.data.augment import apply_query
 from bitleak.models.answer_difference import differing
+from bitleak.models.given_network import evaluation_mode
 from bitleak.models.logit_output import Choice, chosen_output, output_width
 from bitleak.models.network_trial import check_scale
 from bitleak.models.precision import exact_float32
@@ -230,7 +231,7 @@ def _evaluated(model: nn.Module) -> Iterator[Callable[[Tensor], Any]]:
             ) from error
 
     reuse_freed_memory()
-    model.eval()
+    evaluation_mode(model)
     try:
         with torch.inference_mode(), exact_float32():
             yield evaluate

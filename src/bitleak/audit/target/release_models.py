@@ -35,6 +35,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import QuantizedWeights, Weights
 from bitleak.core.variants import BLIND, CONTROLS, FULL, SIGNS
 from bitleak.models.checkpoint import check_fit, read_checkpoint
+from bitleak.models.given_network import evaluation_mode
 from bitleak.models.input_rounding import round_inputs
 from bitleak.models.logit_output import Choices, answering, chosen_output
 from bitleak.models.precision import exact_float32
@@ -162,7 +163,7 @@ def quantized_copy(
             "give the quantized model itself"
         )
     # The target itself stays as it is: a copy is quantized.
-    network = _answering_logits(copy.deepcopy(target).eval(), records)
+    network = _answering_logits(evaluation_mode(copy.deepcopy(target)), records)
     if isinstance(quantizer, ReleaseTool):
         floats = copy.deepcopy(network)
         return tool_release(
@@ -236,7 +237,7 @@ def with_tensors(network: Any, tensors: Mapping[str, Any], where: str) -> nn.Mod
     fitted, _ = fitted_names(plain, expected)
     check_fit(fitted, expected, where)
     copied.load_state_dict({name: _tensor(value) for name, value in fitted.items()})
-    return copied.eval()
+    return evaluation_mode(copied)
 
 
 def _is_packed(name: str, value: Any) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from torch import nn
 
+from bitleak import registry
 from bitleak.audit.target.record_lists import Known
 from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.probability_resolution import SUM_TOLERANCE, Resolution, resolution_of
@@ -222,7 +223,13 @@ def takes_rows(network: Any, images: Any) -> bool:
         )
     if not hasattr(network, "predict_proba"):
         hint = "scikit-learn's SVC has it with probability=True, other classifiers within CalibratedClassifierCV"
-        if isinstance(network, Mapping | str | Path):
+        if isinstance(network, str | Path):
+            suffixes = ", ".join(registry.RUNTIME_OF_SUFFIX)
+            hint = (
+                f"a file must be one that a runtime answers ({suffixes}), got {str(network)!r}; load weights into "
+                "their network first"
+            )
+        elif isinstance(network, Mapping):
             hint = "load the weights into their network first"
         raise ConfigError(
             f"network: expected a torch.nn.Module or a classifier with predict_proba, got {type(network).__name__}; "

@@ -38,6 +38,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bitleak.core.errors import QuantizationError
 from bitleak.quantizers.scheme import Layer, Scheme, leave_out, quantizable
 
+ONE_TENSOR = "the network must take one tensor and return one tensor, its logits, not several, none or another object"
+
 FOLLOWING_MODULES = {
     f"torch.nn.modules.{kind}"
     for kind in ("activation", "batchnorm", "instancenorm", "normalization")
@@ -194,9 +196,7 @@ def _data_path(graph: fx.Graph) -> list[fx.Node]:
     source = next((node for node in graph.nodes if node.op == "placeholder"), None)
     result = next(node for node in graph.nodes if node.op == "output").args[0]
     if source is None or not isinstance(result, fx.Node):
-        raise QuantizationError(
-            "the network must take one tensor and return one tensor, not several or none"
-        )
+        raise QuantizationError(ONE_TENSOR)
     # Constants (buffers, parameters) lead to the result too, but do not depend on the input.
     path = [source]
     reached = {source}

@@ -429,15 +429,9 @@ def test_the_arithmetic_says_where_sums_of_products_are_cut(code, opened):
     assert (np.abs(network(bright)[0] - exact).max() > 1) == (cut and code > 65)
 
 
-@pytest.mark.parametrize(
-    ("optimisation", "arithmetic"),
-    [("none", None), ("basic", None), ("extended", "8-bit integers"), ("all", "8-bit integers")],
-)
-def test_products_between_quantizers_are_of_integers_where_they_are_joined(
-    optimisation, arithmetic, opened, tmp_path, monkeypatch
-):
+def joined_layer(codes):
+    """A product of weights and inputs that are both quantized, in the usual form."""
     step = [tensor("step", np.float32(4 / 255)), tensor("middle", np.uint8(128))]
-    codes = [tensor("codes", np.full((48, 5), 127, np.int8)), tensor("scale", np.float32(1 / 99))]
     nodes = [helper.make_node("Flatten", ["images"], ["rows"])]
     for source, place in (("rows", "in"), ("products", "out")):
         if place == "out":
@@ -447,7 +441,18 @@ def test_products_between_quantizers_are_of_integers_where_they_are_joined(
         nodes.append(helper.make_node("QuantizeLinear", [source, *names[1:]], names[:1]))
         nodes.append(helper.make_node("DequantizeLinear", names, [place]))
     nodes.append(helper.make_node("Add", ["out", "bias"], ["logits"]))
-    proto = model(nodes, [*step, *codes, tensor("bias", BIAS)])
+    constants = [*step, codes, tensor("scale", np.float32(1 / 99)), tensor("bias", BIAS)]
+    return model(nodes, constants, opset=25)
+
+
+@pytest.mark.parametrize(
+    ("optimisation", "arithmetic"),
+    [("none", None), ("basic", None), ("extended", "8-bit integers"), ("all", "8-bit integers")],
+)
+def test_products_between_quantizers_are_of_integers_where_they_are_joined(
+    optimisation, arithmetic, opened, tmp_path, monkeypatch
+):
+    proto = joined_layer(tensor("codes", np.full((48, 5), 127, np.int8)))
     for saturate in (False, True):
         monkeypatch.setattr(onnx_runtime, "products_saturate", lambda: saturate)  # noqa: B023
         network = opened(proto, optimisation=optimisation)
@@ -465,6 +470,18 @@ def test_products_between_quantizers_are_of_integers_where_they_are_joined(
     )
     operators = {node.op_type for node in onnx.load(tmp_path / "joined.onnx").graph.node}
     assert ("QLinearMatMul" in operators) is (arithmetic is not None)
+
+
+def test_two_bits_with_rounded_activations_are_refused_with_the_level_that_takes_them(
+    opened, refusal
+):
+    packed = np.full(48 * 5 // 4, 0b01_00_11_01, np.uint8).tobytes()
+    proto = joined_layer(helper.make_tensor("codes", kinds.INT2, (48, 5), packed, raw=True))
+    message = refusal(proto)
+    assert "joins 2-bit weights and rounded activations" in message
+    assert "set the runtime's option optimisation: basic" in message
+    plain, basic = (opened(proto, optimisation=level)(IMAGES) for level in ("none", "basic"))
+    np.testing.assert_allclose(basic, plain, atol=0.02)
 
 
 def test_a_file_that_draws_random_numbers_is_refused(tmp_path):

@@ -211,9 +211,14 @@ def make_session(content: bytes, optimisation: Optimisation, accuracy_level: int
     try:
         return runtime.InferenceSession(content, options, providers=[PROVIDER])
     except Exception as error:  # its errors have no common class
+        remedy = "an opset, type or operator that it does not have; export for an older opset, or use a newer release"
+        if optimisation in JOINING and re.search(r"tensor\(u?int2\)", str(error)):
+            remedy = (
+                "its optimiser joins 2-bit weights and rounded activations into an operator that takes none; set the "
+                "runtime's option optimisation: basic, or store the weights in 4 bits"
+            )
         raise ModelError(
-            f"ONNX Runtime {metadata.version('onnxruntime')} cannot load the file: {first_line(error)} (an opset, a "
-            "type or an operator that it does not have; export for an older opset, or use a newer release)"
+            f"ONNX Runtime {metadata.version('onnxruntime')} cannot load the file: {first_line(error)} ({remedy})"
         ) from error
 
 

@@ -48,6 +48,8 @@ def by_method(variant: str) -> tuple[int, ...]:
 def default_of(variant: str) -> str:
     """Return the variant by the default preset with the usual calibration images, such as `obc-2` of `obc-32-2`."""
     name, _, changes = variant.partition("/")
+    if name == FULL:
+        return variant
     parts = name.split("-")
     kept = "+".join(part for part in changes.split("+") if part not in (SHARE, STRANGERS))
     return f"{parts[0]}-{parts[-1]}" + (f"/{kept}" if kept else "")

@@ -12,6 +12,7 @@ from typing import Any
 
 from bitleak import registry
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack
+from bitleak.attacks.outside_attack import OutsideAttack
 from bitleak.core.checks import LONGEST_LABEL, unknown_name
 from bitleak.core.outside import is_outside, versioned
 from bitleak.core.types import SIGNALS
@@ -99,7 +100,8 @@ def known_names() -> list[str]:
 def _forms(entry: str) -> tuple[Attack, ...]:
     """Return the forms that a word or outside name stands for, checked."""
     if is_outside(entry):
-        return _checked_forms(registry.resolve(registry.ATTACKS, entry, kind="attack"), entry)
+        loaded = registry.resolve(registry.ATTACKS, entry, kind="attack")
+        return tuple(OutsideAttack(form) for form in _checked_forms(loaded, entry))
     return _own_forms(entry, registry.ATTACKS[entry])
 
 

@@ -2,8 +2,10 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from bitleak.audit.preparation import Prepared
+from bitleak.core.outside import is_outside, versioned
 from bitleak.engine.store import Store
 from bitleak.models.origin import origin
 from bitleak.report.format import count, listed
@@ -94,37 +96,78 @@ def untrained_warnings(
     )
 
 
+class _Code(NamedTuple):
+    """Code from outside that results depend on.
+
+    Attributes:
+        name: As the config names it, without a version.
+        stages: Stages of the results.
+        results: What they are, for the message.
+        remedy: How the config states another version.
+    """
+
+    name: str
+    stages: tuple[str, ...]
+    results: str
+    remedy: str
+
+
 def newer_code(prepared: Prepared, store: Store) -> str:
-    """Return a warning if an outside network's code is newer than its results, else "".
+    """Return a warning for each piece of outside code that is newer than its results, else "".
 
     A key holds the version of the distribution that the code comes from, the factory's options and
-    `model.version`. Code that no distribution holds (a local file, an editable install) and that
-    has no `version` is not part of the keys. So the times of its files are compared with those of
-    the trained models that the plan would take from the store.
+    `model.version`, or the version after `@`. Code that no distribution holds (a local file, an editable
+    install) and that has no version is not part of the keys. So the times of its files are compared with
+    those of the results that the plan would take from the store.
 
     Args:
         prepared: The audit.
         store: The store of its results.
     """
-    name, options = prepared.config.model
-    if name != "external" or options.get("version"):
-        return ""
-    code = origin(str(options["factory"]))
-    trained = [task for task in prepared.plan.tasks if task.stage == "train"]
-    made = [_seconds(manifest.get("created")) for manifest in store.manifests(trained).values()]
-    before = [seconds for seconds in made if seconds < int(code.changed)]
+    return " ".join(filter(None, (_newer(prepared, store, code) for code in _codes(prepared))))
+
+
+def _codes(prepared: Prepared) -> list[_Code]:
+    """Return the outside code of a config that has no version."""
+    config, found = prepared.config, []
+    name, options = config.model
+    if name == "external" and not options.get("version"):
+        remedy = (
+            "If the change makes another network, set model.version (such as "
+            'version: "2"): it is a part of the keys'
+        )
+        found.append(_Code(str(options["factory"]), ("train",), "trained models", remedy))
+    entries = [(entry.name, ("quantize",), "quantized models") for entry in config.quantize]
+    entries += [(entry, ("attack", "play"), "attacks' scores") for entry in config.attacks]
+    entries += [(entry, ("measure",), "figures") for entry in config.metrics]
+    for entry, stages, results in dict.fromkeys(entries):
+        if is_outside(entry) and "@" not in entry:
+            remedy = f"If the change makes other results, write {entry}@2: the version is a part of the keys"
+            found.append(_Code(entry, stages, results, remedy))
+    return found
+
+
+def _newer(prepared: Prepared, store: Store, code: _Code) -> str:
+    made_from = origin(code.name)
+    whole = code.name if code.stages == ("train",) else versioned(code.name)
+    tasks = [
+        task
+        for task in prepared.plan.tasks
+        if task.stage in code.stages and (task.stage == "train" or whole in repr(task.params))
+    ]
+    made = [_seconds(manifest.get("created")) for manifest in store.manifests(tasks).values()]
+    before = [seconds for seconds in made if seconds < int(made_from.changed)]
     if not before:
         return ""
     newest = max(
-        (path for path in code.files if path.exists()), key=lambda path: path.stat().st_mtime
+        (path for path in made_from.files if path.exists()), key=lambda path: path.stat().st_mtime
     )
-    changed = datetime.datetime.fromtimestamp(code.changed, datetime.UTC).isoformat(
+    changed = datetime.datetime.fromtimestamp(made_from.changed, datetime.UTC).isoformat(
         sep=" ", timespec="minutes"
     )
     return (
-        f"{newest.name} was changed on {changed[:16]} UTC, after {len(before)} of the trained models in the store were "
-        "made, which are used as they are. If the change makes another network, set model.version (such as "
-        'version: "2"): it is a part of the keys'
+        f"{newest.name} was changed on {changed[:16]} UTC, after {len(before)} of the {code.results} in the store were "
+        f"made, which are used as they are. {code.remedy}."
     )
 
 

@@ -35,7 +35,7 @@ def ask_networks(
         list[Path] | None,
         typer.Option(
             "--members",
-            help="An .npy file: bool [models records], or per network bool or record numbers.",
+            help="An .npy file: bool \\[models records], or per network bool or record numbers.",
         ),
     ] = None,
     records: Annotated[

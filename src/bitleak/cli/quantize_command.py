@@ -131,7 +131,7 @@ def quantize_network(
                 files=write_precision(job, scheme, quantized, folder),
             )
             if format_:
-                name = f"{quantizer}-{scheme.levels}.onnx"
+                name = f"{job.label}-{scheme.levels}.onnx"
                 exported.append(write_exported(quantized, folder / name, opset=opset))
             results.append(result)
             clock.start()

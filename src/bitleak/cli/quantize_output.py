@@ -128,7 +128,7 @@ def print_layers(job: QuantizationJob, result: PrecisionResult) -> None:
             )
         )
     console = _console()
-    console.print(f"\n{job.request.quantizer}, {result.levels} levels:", highlight=False)
+    console.print(f"\n{job.label}, {result.levels} levels:", highlight=False)
     names = ("layer", "shape", "levels used", "relative error", "damping", "seconds", "record")
     console.print(_table(names, lines, folded=("layer", "relative error", "levels used", "record")))
 
@@ -143,7 +143,7 @@ def print_precisions(
         figures = result.figures
         lines.append(
             (
-                f"{job.request.quantizer}-{result.levels}",
+                f"{job.label}-{result.levels}",
                 _percent(figures.accuracy),
                 f"{100 * (figures.accuracy.difference or 0.0):+.2f}",
                 "" if figures.agreement is None else f"{100 * figures.agreement.value:.2f}",

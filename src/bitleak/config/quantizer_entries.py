@@ -25,7 +25,7 @@ from bitleak.config.schema import (
 )
 from bitleak.config.tool_options import check_runtime_options, checked_options, tool_function
 from bitleak.core.checks import integer_in, unknown_name
-from bitleak.core.outside import bare_name, is_outside
+from bitleak.core.outside import bare_name, is_outside, shown_name
 
 
 def read_quantizers(
@@ -81,7 +81,7 @@ def read_quantizer(
     preset = rest.pop("preset", "")
     if preset and preset not in presets:
         errors.append(f"{where}.preset: {unknown_name('preset', preset, presets)}")
-    own_name = getattr(quantizer, "name", bare_name(name)) if is_outside(name) else name
+    own_name = shown_name(name, quantizer)
     label = label_value(rest.pop("label", own_name), f"{where}.label", errors)
     if name in registry.TRAINED_QUANTIZERS:
         calibration = _no_calibration(name, rest, where, errors)
@@ -95,6 +95,14 @@ def read_quantizer(
         if levels
         else None
     )
+    if scheme is not None and is_outside(name):
+        from bitleak.quantizers.outside_quantizer import (
+            why_not_called,  # torch, for outside code only
+        )
+
+        reason = why_not_called(scheme)
+        if reason:
+            errors.append(f"{where}: {name}: {reason}")
     if len(errors) > before or calibration is None:
         return []
     fields_ = plain_values(scheme)

@@ -112,6 +112,10 @@ class QuantizationError(BitleakError):
     """A layer that cannot be quantized."""
 
 
+class AttackError(BitleakError):
+    """An attack or a metric from outside that fails, or whose answer cannot be used."""
+
+
 class ExecutionError(BitleakError):
     """A task or a worker that failed."""
 

@@ -108,6 +108,16 @@ def bare_name(name: str) -> str:
     return name.partition("@")[0].rpartition(":")[2] if is_outside(name) else name
 
 
+def shown_name(name: str, value: object) -> str:
+    """Return the name of an object in tables and files: its own attribute `name` if it is from outside and has one.
+
+    Example:
+        >>> shown_name("zoo.quantizers:Signs", object()), shown_name("rtn", object())
+        ('Signs', 'rtn')
+    """
+    return str(getattr(value, "name", bare_name(name))) if is_outside(name) else name
+
+
 def versioned(name: str) -> str:
     """Return the name for keys: outside code with the versions of its distributions.
 

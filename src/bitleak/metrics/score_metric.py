@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.checks import LONGEST_LABEL
+from bitleak.core.errors import AttackError
 from bitleak.core.metric_names import Metric
 from bitleak.core.outside import versioned
 from bitleak.core.types import Measure, SplitMode
@@ -144,8 +145,18 @@ def further_measures(
 def _measure(
     metric: ScoreMetric, scores: Float64[np.ndarray, "records"], member: Bool[np.ndarray, "records"]
 ) -> Measure:
-    figure = metric(scores, member)
-    measure = figure if isinstance(figure, Measure) else Measure(float(figure))
+    try:
+        figure = metric(scores, member)
+        measure = figure if isinstance(figure, Measure) else Measure(float(figure))
+    except Exception as error:  # foreign code may raise anything
+        hint = (
+            "; it must not change what it is given: make a copy first"
+            if "read-only" in str(error)
+            else ""
+        )
+        raise AttackError(
+            f"metric {metric.name!r} must give a number or a bitleak Measure: {type(error).__name__}: {error}{hint}"
+        ) from error
     if not math.isfinite(measure.value):
         raise ValueError(f"metric {metric.name!r} must give finite numbers, got {measure.value}")
     return measure if measure.low is None else replace(measure, about="records")

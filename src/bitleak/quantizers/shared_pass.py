@@ -31,6 +31,7 @@ from bitleak.core.types import QuantizedWeights
 from bitleak.quantizers.layers.layer_method import LayerMethod
 from bitleak.quantizers.network.layer_inputs import OnLayer
 from bitleak.quantizers.network.layerwise import quantize_alike
+from bitleak.quantizers.outside_quantizer import call_quantizer, is_own
 from bitleak.quantizers.scheme import Scheme, quantizable
 
 
@@ -176,12 +177,13 @@ def quantize_population(
     if method is not None and networks:
         return quantize_alike([method], networks, calibrations, on_layer=on_layer, memory=memory)
     calls = zip(networks, calibrations, generators, strict=True)
-    return (quantizer(*call, on_layer=on_layer) for call in calls)
+    return (call_quantizer(quantizer, *call, on_layer=on_layer) for call in calls)
 
 
 def shared_method(quantizer: Quantizer) -> LayerMethod | None:
     """Return a quantizer's method if it uses full-precision inputs only; else None."""
-    method = quantizer.method() if isinstance(quantizer, LayerWise) else None
+    shares = is_own(quantizer) and isinstance(quantizer, LayerWise)
+    method = quantizer.method() if shares else None  # type: ignore[attr-defined]
     return method if method is not None and method.inputs == "full_precision" else None
 
 
@@ -213,7 +215,7 @@ def _results(
 def _alike(quantizers: Sequence[Quantizer], number: int) -> list[int]:
     """Return the quantizers from one on that differ from it in their levels only."""
     first: Any = quantizers[number]
-    if not isinstance(first, AtLevels) or not isinstance(first, Scheme):
+    if not is_own(first) or not isinstance(first, AtLevels) or not isinstance(first, Scheme):
         return [number]
     numbers: list[int] = []
     for index in range(number, len(quantizers)):
@@ -233,7 +235,7 @@ def _at_levels(
     """Quantize by a single quantizer, or by several that differ in their levels."""
     first = quantizers[0]
     if len(quantizers) == 1:
-        return [first(network, calibration, generators[0], on_layer=on_layer)]
+        return [call_quantizer(first, network, calibration, generators[0], on_layer=on_layer)]
     levels = [quantizer.levels for quantizer in quantizers]
     found: list[QuantizedWeights] = first.at_levels(
         levels, network, calibration, generators, on_layer=on_layer

@@ -51,7 +51,7 @@ def write_precision(
     Raises:
         StoreError: A file cannot be written.
     """
-    name = f"{job.request.quantizer}-{quantizer.levels}"
+    name = f"{job.label}-{quantizer.levels}"
     fields = {"name": job.request.quantizer, **plain_values(quantizer)}
     pair = save_quantized(quantized, out / name, quantizer=fields)
     weights = save_weights(quantized.dequantize(), out / f"weights-{name}")

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
+from bitleak.core.outside import shown_name
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, Weights
 from bitleak.data import limited, make_splits
@@ -59,6 +60,11 @@ class QuantizationJob:
     test: Int64[np.ndarray, "test"]
     drawn: bool
     notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Name of the quantizer in files and tables."""
+        return shown_name(self.request.quantizer, self.quantizers[0])
 
 
 def prepare_job(request: QuantizeRequest) -> QuantizationJob:

@@ -10,6 +10,7 @@ from bitleak.config import DataConfig, override
 from bitleak.config.fields import checked_value, entry_class
 from bitleak.core.checks import integer_in, one_of, unknown_name
 from bitleak.core.errors import ConfigError
+from bitleak.core.outside import is_outside
 from bitleak.quantizers.scheme import Scheme
 from bitleak.single_network.option_texts import (
     model_from_text,
@@ -152,6 +153,13 @@ def _quantizers(request: QuantizeRequest, errors: list[str]) -> list[Scheme]:
     if errors:
         return []
     fields["last"] = request.last
-    return [
+    found = [
         section_of_option(kind, {**fields, "levels": count}, "--set", errors) for count in levels
     ]
+    if found and not errors and is_outside(request.quantizer):
+        from bitleak.quantizers.outside_quantizer import why_not_called  # torch, which takes long
+
+        reason = why_not_called(found[0])
+        if reason:
+            errors.append(f"--quantizer: {request.quantizer}: {reason}")
+    return found

@@ -78,6 +78,36 @@ power: false
 """
 
 
+MINE = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Signs:
+    levels: int
+    name = "signs"
+
+    def __call__(self, network, calibration, generator):
+        raise NotImplementedError
+
+@dataclass(frozen=True)
+class Loud:
+    name = "loud"
+    signal = "logit_scaled"
+    uses_references = False
+    fewest_population = 0
+
+    def __call__(self, view):
+        return view.target[:, 0, 1]
+
+@dataclass(frozen=True)
+class Share:
+    name = "share"
+
+    def __call__(self, scores, member):
+        return 0.5
+"""
+
+
 @pytest.fixture
 def zoo(tmp_path, monkeypatch):
     """A package of one's own, and a stand-in for timm, that only this folder holds."""
@@ -258,6 +288,43 @@ def test_plan_says_when_code_without_a_version_is_newer_than_the_results(bitleak
     versioned = audited("{name: external, factory: 'own_zoo.nets:View', version: '1'}")
     (tmp_path / "config.yaml").write_text(versioned)
     assert "was changed" not in quick(bitleak, "plan")[1]
+
+
+def test_plan_says_so_of_attacks_quantizers_and_metrics_too(bitleak, zoo, tmp_path):
+    (zoo / "mine.py").write_text(MINE)
+    names = {"quantize": "own_zoo.mine:Signs", "attacks": "own_zoo.mine:Loud"}
+
+    def planned(version):
+        changes = {
+            "quantize": [{"name": names["quantize"] + version, "levels": 4}],
+            "attacks": [names["attacks"] + version, "threshold"],
+            "metrics": ["own_zoo.mine:Share" + version],
+        }
+        (tmp_path / "config.yaml").write_text(audited("{name: cnn, width: 4}", **changes))
+        prepared = prepare(validate(read_config(tmp_path / "config.yaml")), device="cpu")
+        content = encode(Weights({"weight": np.zeros(3)}, spec_of("cnn", {})))
+        for task in prepared.plan.tasks:
+            if task.stage in ("train", "quantize", "attack", "measure"):
+                Store(tmp_path / "bitleak-store").write(task, content, {})
+        return quick(bitleak, "plan")
+
+    for path in zoo.glob("*.py"):
+        os.utime(path, (time.time() - 3600, time.time() - 3600))
+    code, out, err = planned("")
+    assert code == 0, out + err
+    assert "was changed" not in out
+    os.utime(zoo / "mine.py", (time.time() + 60, time.time() + 60))
+    out = planned("")[1]
+    for section, results in (
+        ("quantize", "quantized models"),
+        ("attacks", "attacks' scores"),
+        ("metrics", "figures"),
+    ):
+        (line,) = [line for line in out.splitlines() if line.startswith(f"note: {section}: ")]
+        assert "mine.py was changed on 20" in line
+        assert f"of the {results} in the store were made" in line
+    assert "write own_zoo.mine:Loud@2" in out
+    assert "was changed" not in planned("@1")[1]
 
 
 @pytest.mark.usefixtures("without_new_process")

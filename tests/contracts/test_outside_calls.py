@@ -78,7 +78,9 @@ def test_an_attack_cannot_write_into_what_others_are_given(view, array):
         return confidence(view)
 
     before = getattr(view, array).copy()
-    with pytest.raises(AttackError, match=r"attack 'made': ValueError: .*; it must not change what"):
+    with pytest.raises(
+        AttackError, match=r"attack 'made': ValueError: .*; it must not change what"
+    ):
         outside(changing)(view)
     np.testing.assert_array_equal(getattr(view, array), before)
     assert view.target.flags.writeable

@@ -100,20 +100,22 @@ class _Code(NamedTuple):
     """Code from outside that results depend on.
 
     Attributes:
+        section: Section of the config that names it.
         name: As the config names it, without a version.
         stages: Stages of the results.
         results: What they are, for the message.
         remedy: How the config states another version.
     """
 
+    section: str
     name: str
     stages: tuple[str, ...]
     results: str
     remedy: str
 
 
-def newer_code(prepared: Prepared, store: Store) -> str:
-    """Return a warning for each piece of outside code that is newer than its results, else "".
+def newer_code(prepared: Prepared, store: Store) -> tuple[str, ...]:
+    """Return a warning for each piece of outside code that is newer than its results, by section.
 
     A key holds the version of the distribution that the code comes from, the factory's options and
     `model.version`, or the version after `@`. Code that no distribution holds (a local file, an editable
@@ -124,7 +126,7 @@ def newer_code(prepared: Prepared, store: Store) -> str:
         prepared: The audit.
         store: The store of its results.
     """
-    return " ".join(filter(None, (_newer(prepared, store, code) for code in _codes(prepared))))
+    return tuple(filter(None, (_newer(prepared, store, code) for code in _codes(prepared))))
 
 
 def _codes(prepared: Prepared) -> list[_Code]:
@@ -136,24 +138,26 @@ def _codes(prepared: Prepared) -> list[_Code]:
             "If the change makes another network, set model.version (such as "
             'version: "2"): it is a part of the keys'
         )
-        found.append(_Code(str(options["factory"]), ("train",), "trained models", remedy))
-    entries = [(entry.name, ("quantize",), "quantized models") for entry in config.quantize]
-    entries += [(entry, ("attack", "play"), "attacks' scores") for entry in config.attacks]
-    entries += [(entry, ("measure",), "figures") for entry in config.metrics]
-    for entry, stages, results in dict.fromkeys(entries):
+        found.append(_Code("model", str(options["factory"]), ("train",), "trained models", remedy))
+    entries = [
+        ("quantize", entry.name, ("quantize",), "quantized models") for entry in config.quantize
+    ]
+    entries += [("attacks", name, ("attack", "play"), "attacks' scores") for name in config.attacks]
+    entries += [("metrics", name, ("measure",), "figures") for name in config.metrics]
+    for section, entry, stages, results in dict.fromkeys(entries):
         if is_outside(entry) and "@" not in entry:
             remedy = f"If the change makes other results, write {entry}@2: the version is a part of the keys"
-            found.append(_Code(entry, stages, results, remedy))
+            found.append(_Code(section, entry, stages, results, remedy))
     return found
 
 
 def _newer(prepared: Prepared, store: Store, code: _Code) -> str:
     made_from = origin(code.name)
-    whole = code.name if code.stages == ("train",) else versioned(code.name)
     tasks = [
         task
         for task in prepared.plan.tasks
-        if task.stage in code.stages and (task.stage == "train" or whole in repr(task.params))
+        if task.stage in code.stages
+        and (code.section == "model" or versioned(code.name) in repr(task.params))
     ]
     made = [_seconds(manifest.get("created")) for manifest in store.manifests(tasks).values()]
     before = [seconds for seconds in made if seconds < int(made_from.changed)]
@@ -166,8 +170,8 @@ def _newer(prepared: Prepared, store: Store, code: _Code) -> str:
         sep=" ", timespec="minutes"
     )
     return (
-        f"{newest.name} was changed on {changed[:16]} UTC, after {len(before)} of the {code.results} in the store were "
-        f"made, which are used as they are. {code.remedy}."
+        f"{code.section}: {newest.name} was changed on {changed[:16]} UTC, after {len(before)} of the {code.results} "
+        f"in the store were made, which are used as they are. {code.remedy}."
     )
 
 

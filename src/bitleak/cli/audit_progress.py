@@ -173,10 +173,10 @@ def print_needed_references(
 def print_notes(prepared: Prepared, store: Store | None) -> None:
     """Print notes on the data and the network, and whether its code is newer than its results."""
     print_data(prepared.description)
-    notes = [*prepared.notes, *prepared.warnings, newer_code(prepared, store) if store else ""]
-    for note in notes:
-        if note:
-            print(f"note: model: {note}")
+    for note in (*prepared.notes, *prepared.warnings):
+        print(f"note: model: {note}")
+    for note in newer_code(prepared, store) if store else ():
+        print(f"note: {note}")
 
 
 def print_data(description: Description) -> None:

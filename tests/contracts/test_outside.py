@@ -121,6 +121,20 @@ QUANTIZER = """
     class Required:
         levels: int
 
+        def __call__(self, network, calibration, generator):
+            raise NotImplementedError
+
+    @dataclass(frozen=True)
+    class Dumb:
+        levels: int
+
+    @dataclass(frozen=True)
+    class Short:
+        levels: int
+
+        def __call__(self, network):
+            raise NotImplementedError
+
     @dataclass(frozen=True)
     class Bare:
         pass
@@ -168,6 +182,11 @@ def test_the_levels_of_a_quantizer_need_no_default(package):
             "must be a frozen dataclass with levels, got .*, which has no levels",
         ),
         ("zoo.quantizers:function", "must be a frozen dataclass with levels, got <function"),
+        ("zoo.quantizers:Dumb", r"it must have __call__\(self, network, calibration, generator\)"),
+        (
+            "zoo.quantizers:Short",
+            r"its call must take \(network, calibration, generator\), .*; got \(network",
+        ),
         ("zoo.quantizers:Nothing", "module zoo.quantizers has no Nothing"),
     ],
 )

@@ -227,6 +227,7 @@ def test_a_call_that_cannot_be_made_is_known_beforehand():
 
     for kind in (Few, More):
         assert "must take (network, calibration, generator)" in why_not_called(kind())
+    assert "__call__(self, network, calibration, generator)" in why_not_called(object())
     for own in (Clip(levels=4), Clipped(levels=4), Noisy(4), RoundToNearest(levels=4)):
         assert why_not_called(own) == ""
 

@@ -81,13 +81,15 @@ def takes_on_layer(quantizer: Callable[..., Any]) -> bool:
     )
 
 
-def why_not_called(quantizer: Callable[..., Any]) -> str:
+def why_not_called(quantizer: object) -> str:
     """Return why a quantizer cannot be called with network, images and generator; empty if it can.
 
     Example:
         >>> why_not_called(lambda network, calibration: None)
         'its call must take (network, calibration, generator), and may take the keyword on_layer; got (network, ...'
     """
+    if not callable(quantizer):
+        return f"it cannot be called; it must have __call__(self, {', '.join(ARGUMENTS)})"
     try:
         signature = inspect.signature(quantizer)
     except (TypeError, ValueError):  # of compiled code

@@ -62,7 +62,7 @@ class OutsideAttack:
             AttackError: It raises an error, or its scores are not one finite number per record.
         """
         records = len(view.labels)
-        with _seeded(zlib.crc32(np.ascontiguousarray(view.target), zlib.crc32(self.name.encode()))):
+        with _seeded(zlib.crc32(view.target.tobytes(), zlib.crc32(self.name.encode()))):
             try:
                 scores = self.form(read_only(view))
             except UnfitView:  # an explicit check of the answers, which callers know
@@ -100,7 +100,7 @@ def read_only(view: AttackView) -> AttackView:
         >>> read_only(view).target.flags.writeable, answers.flags.writeable
         (False, True)
     """
-    changed = {}
+    changed: dict[str, Any] = {}
     for field in fields(view):
         value = getattr(view, field.name)
         if isinstance(value, np.ndarray):

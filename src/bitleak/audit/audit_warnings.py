@@ -139,7 +139,7 @@ def _codes(prepared: Prepared) -> list[_Code]:
             'version: "2"): it is a part of the keys'
         )
         found.append(_Code("model", str(options["factory"]), ("train",), "trained models", remedy))
-    entries = [
+    entries: list[tuple[str, str, tuple[str, ...], str]] = [
         ("quantize", entry.name, ("quantize",), "quantized models") for entry in config.quantize
     ]
     entries += [("attacks", name, ("attack", "play"), "attacks' scores") for name in config.attacks]

@@ -62,6 +62,7 @@ def test_the_rows_of_brecq_are_those_of_the_files(script, answers):
         script.variant_row(answers, again, script.ATTACK, "tpr@0.01", script.AGAIN),
         script.variant_row(answers, FULL, script.ATTACK, "tpr@0.01"),
         script.variant_row(answers, script.BASE, script.ATTACK, "tpr@0.01"),
+        script.alike_row(answers, again, (0, 1, 2, 3), "rmia-online", "tpr@0.01"),
         *script.calibration_rows(answers, script.BASE),
     ):
         assert line in PAGE

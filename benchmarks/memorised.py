@@ -160,7 +160,7 @@ class Audited:
         self.splits: Splits = self.read(self.plan.splits)
         (trained,) = [task for task in self.plan.tasks if task.stage == "splits"]
         self.with_canaries: Splits = self.read(trained.key)
-        (self.base,) = [entry for entry in self.config.quantize if entry.variant == BASE]
+        self.bases = [entry for entry in self.config.quantize if entry.variant == BASE]
         self.variants = [FULL, *[entry.variant for entry in self.config.quantize]]
 
     def read(self, key: str) -> Any:
@@ -180,8 +180,9 @@ class Audited:
         from bitleak.steps.networks import calibration_records
 
         split, seed = self.with_canaries, self.config.seed
+        usual = (self.bases or self.config.quantize)[0].calibration
         sets = [
-            calibration_records(split, self.base.calibration, model=model, seed=seed)
+            calibration_records(split, usual, model=model, seed=seed)
             for model in range(len(split.member))
         ]
         return np.array([np.isin(self.splits.pool, chosen) for chosen in sets])
@@ -222,11 +223,20 @@ def collect(options: argparse.Namespace) -> None:
             if variant not in file.confidences and audited.has("query", label):
                 outputs = audited.read(audited.keys["query", label])
                 file.add(variant, outputs, audited.accuracies(model, outputs))
-        weights = RoundedWeights(audited, model)
-        for setting in SETTINGS:
-            wanted = options.only is None or setting.name in options.only
-            if setting.name in file.confidences or not wanted:
-                continue
+        left = [
+            setting
+            for setting in SETTINGS
+            if setting.name not in file.confidences
+            and (options.only is None or setting.name in options.only)
+        ]
+        if left and not audited.bases:
+            raise SystemExit(
+                f"{options.config}: the settings are of {BASE}, which its section quantize has not; add {{name: brecq, "
+                "levels: 3, last: 256}, or write --only to keep the answers of the audit alone"
+            )
+        weights = RoundedWeights(audited, model) if left else None
+        for setting in left:
+            assert weights is not None
             started = time.process_time()
             outputs = asked(audited, model, setting, weights)
             facts = audited.accuracies(model, outputs)
@@ -283,7 +293,7 @@ class RoundedWeights:
         seed, split, calibration = (
             audited.config.seed,
             audited.with_canaries,
-            audited.base.calibration,
+            audited.bases[0].calibration,
         )
         if STRANGERS in changes:
             split = replace(split, calibration=split.test)
@@ -300,7 +310,7 @@ class RoundedWeights:
             seed=seed,
             device="cpu",
         )
-        options = dict(audited.base.options)
+        options = dict(audited.bases[0].options)
         if "grid" in changes:
             options["grid"] = "paper"
         if "tensor" in changes:

@@ -94,9 +94,10 @@ def read_only(view: AttackView) -> AttackView:
     """Return a view of the same answers whose arrays cannot be written to; nothing is copied.
 
     Example:
-        >>> answers, rows = np.zeros((1, 1, 6)), np.zeros((0, 1))
-        >>> none = np.zeros((0, 1, 1, 6))
-        >>> view = AttackView(answers, none, rows.astype(np.int8), np.zeros(0, np.int64), answers[:0], none, rows[:0])
+        >>> from bitleak.attacks.attack_views import attack_view
+        >>> answers, none, nobody = np.zeros((1, 1, 6)), np.zeros((0, 1, 1, 6)), np.zeros((0, 1), bool)
+        >>> view = attack_view(target=answers, references=none, member=nobody, use=nobody, population_target=answers,
+        ...                    population_references=none, labels=np.zeros(1, np.int64))
         >>> read_only(view).target.flags.writeable, answers.flags.writeable
         (False, True)
     """

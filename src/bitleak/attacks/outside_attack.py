@@ -17,6 +17,7 @@ import numpy as np
 
 from bitleak.attacks.attack import Attack
 from bitleak.core.errors import AttackError, UnfitView
+from bitleak.core.outside import what_it_raised
 from bitleak.core.types import AttackView, Scores, SignalName
 
 
@@ -68,14 +69,7 @@ class OutsideAttack:
             except UnfitView:  # an explicit check of the answers, which callers know
                 raise
             except Exception as error:  # foreign code may raise anything
-                hint = (
-                    "; it must not change what it is given: make a copy first"
-                    if "read-only" in str(error)
-                    else ""
-                )
-                raise AttackError(
-                    f"attack {self.name!r}: {type(error).__name__}: {error}{hint}"
-                ) from error
+                raise AttackError(f"attack {self.name!r}: {what_it_raised(error)}") from error
         found = np.asarray(scores)
         if found.shape != (records,) or found.dtype.kind not in "biuf":
             raise AttackError(

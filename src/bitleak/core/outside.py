@@ -108,6 +108,17 @@ def bare_name(name: str) -> str:
     return name.partition("@")[0].rpartition(":")[2] if is_outside(name) else name
 
 
+def what_it_raised(error: Exception) -> str:
+    """Return an error of outside code in words, with the remedy if it wrote into what it was given.
+
+    Example:
+        >>> what_it_raised(ValueError("output array is read-only"))
+        'ValueError: output array is read-only; it must not change what it is given: make a copy first'
+    """
+    hint = "; it must not change what it is given: make a copy first"
+    return f"{type(error).__name__}: {error}{hint if 'read-only' in str(error) else ''}"
+
+
 def shown_name(name: str, value: object) -> str:
     """Return the name of an object in tables and files: its own attribute `name` if it is from outside and has one.
 

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float64, Int64
 from bitleak.core.checks import LONGEST_LABEL
 from bitleak.core.errors import AttackError
 from bitleak.core.metric_names import Metric
-from bitleak.core.outside import versioned
+from bitleak.core.outside import versioned, what_it_raised
 from bitleak.core.types import Measure, SplitMode
 from bitleak.metrics.clusters import dense_clusters
 from bitleak.metrics.estimates import Estimate, Z
@@ -149,13 +149,8 @@ def _measure(
         figure = metric(scores, member)
         measure = figure if isinstance(figure, Measure) else Measure(float(figure))
     except Exception as error:  # foreign code may raise anything
-        hint = (
-            "; it must not change what it is given: make a copy first"
-            if "read-only" in str(error)
-            else ""
-        )
         raise AttackError(
-            f"metric {metric.name!r} must give a number or a bitleak Measure: {type(error).__name__}: {error}{hint}"
+            f"metric {metric.name!r} must give a number or a bitleak Measure: {what_it_raised(error)}"
         ) from error
     if not math.isfinite(measure.value):
         raise ValueError(f"metric {metric.name!r} must give finite numbers, got {measure.value}")

@@ -5,7 +5,6 @@ generators that are seeded by what it is shown, so that its scores depend neithe
 the number of workers. Its scores are checked when they are made, not by the stage that reads them.
 """
 
-import random
 import sys
 import zlib
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import numpy as np
 from bitleak.attacks.attack import Attack
 from bitleak.core.errors import AttackError, UnfitView
 from bitleak.core.outside import what_it_raised
+from bitleak.core.seeds import seeded_python_and_numpy
 from bitleak.core.types import AttackView, Scores, SignalName
 
 
@@ -109,17 +109,13 @@ def read_only(view: AttackView) -> AttackView:
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the global generators of NumPy, Python and, if it is loaded, PyTorch; restore them afterwards."""
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     torch: Any = sys.modules.get("torch")
     drawn = None if torch is None else torch.get_rng_state()
     try:
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
         if torch is not None:
             torch.default_generator.manual_seed(seed)
-        yield
+        with seeded_python_and_numpy(seed):
+            yield
     finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
         if torch is not None:
             torch.set_rng_state(drawn)

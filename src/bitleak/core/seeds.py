@@ -2,6 +2,11 @@
 
 import hashlib
 import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 
 
 def seed_for(root: int, *names: str | int) -> int:
@@ -22,3 +27,24 @@ def seed_for(root: int, *names: str | int) -> int:
     """
     text = json.dumps([root, *names], separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@contextmanager
+def seeded_python_and_numpy(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python and NumPy, and restore their states afterwards.
+
+    Example:
+        >>> with seeded_python_and_numpy(1):
+        ...     first = random.random(), np.random.rand()
+        >>> with seeded_python_and_numpy(1):
+        ...     (random.random(), np.random.rand()) == first
+        True
+    """
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from bitleak.core.seeds import seeded_python_and_numpy
+
 
 @contextmanager
 def seeded_draws(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
@@ -31,19 +33,12 @@ def seeded_draws(seed: int, device: torch.device | str = "cpu") -> Iterator[None
     """
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.default_generator.manual_seed(seed)
-            if devices:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
+    with seeded_python_and_numpy(seed), torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def draws_so_far() -> tuple[object, ...]:
